@@ -1,0 +1,39 @@
+# Each target is one line that can be typed without make.
+PYTHON ?= python3
+INSTALL := -c requirements.lock -e .[dev]
+BIN := .venv/bin
+READY := .venv/ready
+
+# a relative folder means one beside this file, also for kernels that start elsewhere
+ifdef VAE_CORE_DATA
+export VAE_CORE_DATA := $(abspath $(VAE_CORE_DATA))
+endif
+
+.PHONY: figures test lab check sync browser clean
+figures: $(READY)  ## execute all notebooks and regenerate figures/
+	$(BIN)/vae-core reproduce
+
+test: $(READY)  ## the whole test suite
+	$(BIN)/python -m pytest
+
+lab: $(READY)  ## JupyterLab on notebooks/
+	VAE_CORE_FIGURES=$${VAE_CORE_FIGURES:-$(CURDIR)/build/figures} $(BIN)/jupyter lab notebooks $(LAB)
+
+check: $(READY)  ## format, lint, types, notebook pairs in sync
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/python tests/pairs.py
+
+sync: $(READY)  ## bring each notebook pair together, the newer half wins
+	$(BIN)/jupytext --sync notebooks/*.py && $(BIN)/python tests/pairs.py --strip
+
+browser:  ## install what the browser tests need (Debian, Ubuntu)
+	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium)
+
+clean:  ## remove what can be made again, not .venv
+	rm -rf build
+
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; this is %s. Name one: make PYTHON=python3.12" % sys.version.split()[0])'
+	@echo "first use: a virtual environment in .venv, several GB, a few minutes"
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install $(INSTALL)
+	touch $(READY)

@@ -1,0 +1,6 @@
+"""``python -m vae_core`` is ``vae-core``."""
+
+from vae_core.cli import main
+
+if __name__ == "__main__":
+    main()

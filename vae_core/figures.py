@@ -1,0 +1,243 @@
+"""Arrays to figures. Never sees a model.
+
+Every figure is 720 pixels wide with text that is still legible at half that width, on opaque
+white. Images are enlarged by whole factors without smoothing: each pixel of an image is a square
+block of equal pixels in the file. Figures are made without pyplot, so nothing depends on a backend
+and a notebook shows exactly the file that was saved.
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from vae_core.provenance import write_bytes
+
+WIDTH = 720  # pixels
+DPI = 100
+MARGIN = 16
+TEXT = 20  # pixels; 10 on a narrow phone
+# distinguishable under the common colour-vision deficiencies (Paul Tol's muted scheme and black)
+COLOURS = ("#332288", "#CC6677", "#117733", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499", "#DDCC77", "#000000")
+STYLE = {
+    "font.size": TEXT * 72 / DPI,
+    "font.family": "DejaVu Sans",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 1.2,
+    "lines.linewidth": 2.0,
+    "savefig.facecolor": "white",
+    "svg.hashsalt": "vae_core",
+    "svg.fonttype": "none",
+}
+
+
+class Section(NamedTuple):
+    """Images under one line of text in an image grid."""
+
+    label: str
+    images: Tensor  # (n, C, H, W) in [0, 1]; values outside are clipped
+    names: Sequence[str] = ()  # a word under each image
+
+
+class Saved(NamedTuple):
+    """A figure on disk; a notebook shows it as the file that was saved."""
+
+    path: Path
+    alt: str
+    caption: str
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
+        return {"image/png": self.path.read_bytes(), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
+
+
+def image_sections(title: str, sections: Sequence[Section], *, columns: int = 8) -> Figure:
+    """Rows of images, each section under its label; all are enlarged by the same whole factor."""
+    gap, line = 4, TEXT + 8
+    side = max(section.images.shape[-1] for section in sections)
+    factor = max(1, (WIDTH - 2 * MARGIN - (columns - 1) * gap) // (columns * side))
+    title_lines = _wrap(title, 46)
+    labels = [_wrap(section.label, 54) if section.label else [] for section in sections]
+    heights = []
+    for section, label in zip(sections, labels, strict=True):
+        rows = -(-len(section.images) // columns)
+        tile = section.images.shape[-2] * factor + gap + (line if section.names else 0)
+        heights.append(len(label) * line + rows * tile + MARGIN)
+    height = MARGIN + len(title_lines) * (line + 4) + 4 + sum(heights)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI, facecolor="white")
+        top = MARGIN
+        for text in title_lines:
+            _text(figure, MARGIN, top, text, height, size=TEXT + 3, weight="bold")
+            top += line + 4
+        top += 4
+        for section, label, section_height in zip(sections, labels, heights, strict=True):
+            below = top
+            for text in label:
+                _text(figure, MARGIN, below, text, height)
+                below += line
+            pixels = to_pixels(section.images, factor)
+            tall, wide = pixels.shape[1:3]
+            for i, image in enumerate(pixels):
+                row, column = divmod(i, columns)
+                left = MARGIN + column * (wide + gap)
+                at = below + row * (tall + gap + (line if section.names else 0))
+                figure.figimage(image, left, height - at - tall, origin="upper")
+                if section.names:
+                    _text(figure, left + wide / 2, at + tall + 2, section.names[i], height, ha="center")
+            top += section_height
+    return figure
+
+
+def to_pixels(images: Tensor, factor: int = 1) -> np.ndarray:
+    """Images ``(n, C, H, W)`` in [0, 1] as uint8 ``(n, H * factor, W * factor, 3)``, every pixel a square block."""
+    array = (images.detach().cpu().float().clip(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    array = array.repeat(3, axis=3) if array.shape[3] == 1 else array
+    return array.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+def latent_plane(title: str, means: Tensor, labels: Tensor, decoded: Tensor, extent: float) -> Figure:
+    """The posterior means of labelled images in the plane, above what a square of that plane decodes to.
+
+    ``means`` ``(N, 2)``, ``labels`` ``(N,)`` with at most ten classes, ``decoded`` ``(columns**2, C, H, W)`` over
+    ``-extent`` to ``extent``, row by row from the top.
+    """
+    columns = round(len(decoded) ** 0.5)
+    factor = max(1, (WIDTH - 2 * MARGIN - 60) // (columns * decoded.shape[-1]))
+    tiles = to_pixels(decoded, factor)
+    mosaic = tiles.reshape(columns, columns, *tiles.shape[1:]).swapaxes(1, 2)
+    mosaic = mosaic.reshape(columns * tiles.shape[1], columns * tiles.shape[2], 3)
+    left = WIDTH - MARGIN - mosaic.shape[1]
+    head, scatter, between, foot = 86, 600, 110, 66
+    height = head + scatter + between + mosaic.shape[0] + foot
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI, facecolor="white")
+        for i, text in enumerate(_wrap(title, 46)):
+            _text(figure, MARGIN, MARGIN + i * (TEXT + 12), text, height, size=TEXT + 3, weight="bold")
+        axes = figure.add_axes((left / WIDTH, 1 - (head + scatter) / height, mosaic.shape[1] / WIDTH, scatter / height))
+        points = means.numpy()
+        for label in range(int(labels.max()) + 1):
+            of_class = points[labels.numpy() == label]
+            if len(of_class) == 0:
+                continue
+            axes.scatter(*of_class.T, s=5, color=COLOURS[label % 10], linewidths=0, alpha=0.6, rasterized=True)
+        for label in range(int(labels.max()) + 1):
+            of_class = points[labels.numpy() == label]
+            if len(of_class):
+                box = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": COLOURS[label % 10]}
+                axes.text(*np.median(of_class, axis=0), str(label), ha="center", va="center", weight="bold", bbox=box)
+        reach = float(np.quantile(np.abs(points), 0.998)) * 1.08
+        axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel="z[0]", ylabel="z[1]")
+        square = [-extent, extent, extent, -extent, -extent]
+        axes.plot(square, [-extent, -extent, extent, extent, -extent], color="black", linewidth=1.5, linestyle="--")
+        at = height - foot - mosaic.shape[0]
+        _text(figure, left, at - TEXT - 14, "What the dashed square decodes to", height)
+        below = figure.add_axes((left / WIDTH, foot / height, mosaic.shape[1] / WIDTH, mosaic.shape[0] / height))
+        below.set(xlim=(-extent, extent), ylim=(-extent, extent), xlabel="z[0]", ylabel="z[1]")
+        below.patch.set_alpha(0)
+        figure.figimage(mosaic, left, foot, origin="upper", zorder=-1)
+    return figure
+
+
+class Spread(NamedTuple):
+    """One row of :func:`spreads`: many positive numbers under a name."""
+
+    name: str
+    values: np.ndarray
+    colour: int = 0
+
+
+def spreads(title: str, rows: Sequence[Spread], *, label: str, mark: float, mark_label: str) -> Figure:
+    """Medians and the range of the middle 90% on a log axis, with a marked value."""
+    height = 150 + 46 * len(rows)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI, facecolor="white")
+        for i, text in enumerate(_wrap(title, 46)):
+            _text(figure, MARGIN, MARGIN + i * (TEXT + 12), text, height, size=TEXT + 3, weight="bold")
+        head = 30 + 34 * len(_wrap(title, 46))
+        axes = figure.add_axes((0.36, 84 / height, 0.6, 1 - (84 + head) / height))
+        for at, row in enumerate(rows):
+            low, middle, high = np.quantile(row.values, [0.05, 0.5, 0.95])
+            colour = COLOURS[row.colour]
+            axes.plot([low, high], [at, at], color=colour, linewidth=5, alpha=0.5, solid_capstyle="round")
+            axes.plot([middle], [at], "o", color=colour, markersize=9)
+        axes.axvline(mark, color="black", linestyle="--", linewidth=1.5)
+        axes.annotate(mark_label, (mark, -0.75), (-6, 0), textcoords="offset points", ha="right", va="center")
+        axes.set(xscale="log", xlabel=label, ylim=(len(rows) - 0.5, -1.2))
+        axes.set_yticks(range(len(rows)), [row.name for row in rows])
+        axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def save(figure: Figure, name: str, *, alt: str, caption: str, source: str, svg: bool = False) -> Saved:
+    """Write ``name.png`` (and ``name.svg``) into ``$VAE_CORE_FIGURES``, else ``build/figures``; print the path.
+
+    The file carries its own alt text, caption and data ``source`` as PNG text.
+
+    Raises:
+        OSError: when the folder cannot be written.
+    """
+    folder = Path(os.environ.get("VAE_CORE_FIGURES") or "build/figures")
+    facts = {"Title": name, "Description": alt, "Comment": caption, "Source": source}
+    with matplotlib.rc_context(STYLE):
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="png", metadata={**facts, "Software": None})
+        write_bytes(folder / f"{name}.png", drawn.getvalue())
+        if svg:
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format="svg", metadata={"Title": name, "Description": alt, "Date": None})
+            write_bytes(folder / f"{name}.svg", drawn.getvalue())
+    print(folder / f"{name}.png")
+    return Saved(folder / f"{name}.png", alt, caption)
+
+
+class Table(NamedTuple):
+    """Rows that a notebook shows as a table."""
+
+    rows: Sequence[dict[str, Any]]
+
+    def _repr_markdown_(self) -> str:
+        def cell(value: Any) -> str:
+            return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+        heads = list(self.rows[0])
+        lines = [heads, ["---"] * len(heads), *([cell(row[head]) for head in heads] for row in self.rows)]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def table(rows: Sequence[dict[str, Any]]) -> Table:
+    """A table of rows with the same keys, floats to four digits, for the end of a notebook cell."""
+    return Table(rows)
+
+
+def save_results(name: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Write the numbers of notebook ``name`` as JSON and CSV into the ``data`` folder beside its figures.
+
+    A row says: claim, value, unit, standard_error, seeds, images, source.
+    """
+    folder = Path(os.environ.get("VAE_CORE_FIGURES") or "build/figures") / "data"
+    write_bytes(folder / f"{name}.json", (json.dumps(list(rows), indent=1) + "\n").encode())
+    text = io.StringIO()
+    table = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    write_bytes(folder / f"{name}.csv", text.getvalue().encode())
+    print(folder / f"{name}.csv")
+
+
+def _text(figure: Figure, left: float, top: float, text: str, height: float, size: float = TEXT, **more: Any) -> None:
+    figure.text(left / WIDTH, 1 - top / height, text, va="top", fontsize=size * 72 / DPI, **more)
+
+
+def _wrap(text: str, characters: int) -> list[str]:
+    import textwrap
+
+    return [line for paragraph in text.split("\n") for line in textwrap.wrap(paragraph, characters)]

@@ -1,0 +1,168 @@
+"""The variational autoencoder: an encoder, a decoder and the step between them.
+
+The encoder gives two vectors for an image, the mean and the deviation of independent normals. A
+sample from them is decoded into a likelihood over images. Source: Kingma and Welling, 2013,
+arXiv 1312.6114, section 3 and appendix C.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vae_core.likelihood import LIKELIHOODS, Bernoulli, Gaussian, Likelihood, generator, noise
+
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """What a model is, apart from its weights. Goes to JSON with ``dataclasses.asdict`` and back."""
+
+    image_shape: tuple[int, int, int] = (1, 28, 28)  # channels, height, width
+    latent_dim: int = 2
+    hidden: tuple[int, ...] = (400,)  # mlp: widths from image to latent; conv: channels, halving the size at each
+    architecture: Literal["mlp", "conv"] = "mlp"
+    activation: Literal["relu", "tanh", "silu"] = "relu"
+    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
+    sigma: float | None = None  # standard deviation of the Gaussian's pixels, whose range is [0, 1]
+    output_bias: Literal["zero", "data_mean"] = "zero"  # where the decoder's output starts
+
+    def __post_init__(self) -> None:
+        for name in ("image_shape", "hidden"):  # JSON has lists only
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not _whole(self.latent_dim) or self.latent_dim < 1:
+            raise ValueError(f"latent_dim must be a whole number, 1 or more, not {self.latent_dim!r}")
+        if len(self.image_shape) != 3 or not all(_whole(n) and n > 0 for n in self.image_shape):
+            raise ValueError(f"image_shape must be (channels, height, width), not {self.image_shape}")
+        if self.image_shape[0] not in (1, 3):
+            raise ValueError(f"images have 1 or 3 channels, not {self.image_shape[0]}")
+        if not self.hidden or not all(_whole(n) and n > 0 for n in self.hidden):
+            raise ValueError(f"hidden must be one or more whole numbers above 0, not {self.hidden}")
+        for name, known in (
+            ("architecture", ("mlp", "conv")),
+            ("activation", tuple(ACTIVATIONS)),
+            ("likelihood", LIKELIHOODS),
+            ("output_bias", ("zero", "data_mean")),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+        if (self.likelihood == "gaussian") != (self.sigma is not None):
+            raise ValueError("sigma goes with the gaussian likelihood, and only with it: give both or neither")
+        if self.sigma is not None and not (math.isfinite(self.sigma) and self.sigma > 0):
+            raise ValueError(f"sigma must be a finite number above 0, not {self.sigma!r}")
+
+
+class Posterior(NamedTuple):
+    """q(z given x): the post's two vectors, each ``(B, latent_dim)``."""
+
+    mean: Tensor
+    deviation: Tensor
+
+
+class VAE(nn.Module):
+    """Encoder, sampling and decoder of ``config``, with weights that depend on ``seed`` alone.
+
+    ``data_mean``, ``(C, H, W)`` in [0, 1], is needed for ``output_bias="data_mean"`` only: the
+    decoder then draws it before any training.
+    """
+
+    def __init__(self, config: VAEConfig, *, seed: int = 0, data_mean: Tensor | None = None) -> None:
+        super().__init__()
+        self.config = config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(generator(seed, "weights").integers(2**32)))
+            build = _mlp if config.architecture == "mlp" else _conv
+            self.encoder, self.decoder = build(config)
+        start = torch.zeros(config.image_shape)
+        if config.output_bias == "data_mean":
+            if data_mean is None:
+                raise ValueError('output_bias="data_mean" needs data_mean, the mean image of the training set')
+            start = data_mean.detach().to(start).reshape(config.image_shape)
+            if config.likelihood == "bernoulli":
+                start = torch.logit(start, eps=1e-3)
+        self.output_bias = nn.Parameter(start)
+
+    def encode(self, x: Tensor) -> Posterior:
+        """q(z given x) for images ``x`` of shape ``(B, C, H, W)`` with values in [0, 1]."""
+        if x.shape[1:] != self.config.image_shape:
+            raise ValueError(f"images must be (B, {_by(self.config.image_shape)}), not ({_by(tuple(x.shape))})")
+        mean, log_deviation = self.encoder(x).chunk(2, dim=1)  # (B, 2 * latent_dim) -> twice (B, latent_dim)
+        return Posterior(mean, log_deviation.exp())
+
+    def decode(self, z: Tensor) -> Likelihood:
+        """p(x given z) for latents ``z`` of shape ``(B, latent_dim)``."""
+        if z.ndim != 2 or z.shape[1] != self.config.latent_dim:
+            raise ValueError(f"latents must be (B, {self.config.latent_dim}), not ({_by(tuple(z.shape))})")
+        output = self.decoder(z) + self.output_bias  # (B, C, H, W)
+        if self.config.sigma is None:
+            return Bernoulli(output)
+        return Gaussian(output, self.config.sigma)
+
+    def forward(self, x: Tensor, noise: Tensor) -> tuple[Posterior, Likelihood]:
+        """Encode ``x``, take the sample that ``noise`` picks, decode it.
+
+        ``x`` is ``(B, C, H, W)`` in [0, 1]; ``noise`` is ``(B, latent_dim)``, standard normal, or
+        zeros for the posterior mean. Source: arXiv 1312.6114, section 2.4 (the reparameterisation).
+        """
+        posterior = self.encode(x)
+        z = posterior.mean + posterior.deviation * noise  # (B, latent_dim)
+        return posterior, self.decode(z)
+
+    @torch.no_grad()
+    def sample(self, n: int, *, seed: int) -> Tensor:
+        """``n`` images decoded from the prior N(0, I): the decoder's means, ``(n, C, H, W)``, no pixel noise."""
+        return self.decode(noise((n, self.config.latent_dim), seed, "prior").to(self.output_bias)).mean
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """The decoder's mean at the posterior mean of each image, ``(B, C, H, W)`` like ``x``."""
+        return self.decode(self.encode(x.to(self.output_bias)).mean).mean
+
+
+def _mlp(config: VAEConfig) -> tuple[nn.Module, nn.Module]:
+    """Fully connected layers, mirrored."""
+    pixels = math.prod(config.image_shape)
+    widths = (pixels, *config.hidden)
+    encoder: list[nn.Module] = [nn.Flatten()]
+    for wide, narrow in zip(widths, widths[1:], strict=False):
+        encoder += [nn.Linear(wide, narrow), ACTIVATIONS[config.activation]()]
+    encoder.append(nn.Linear(widths[-1], 2 * config.latent_dim))
+    back = (config.latent_dim, *reversed(config.hidden))
+    decoder: list[nn.Module] = []
+    for narrow, wide in zip(back, back[1:], strict=False):
+        decoder += [nn.Linear(narrow, wide), ACTIVATIONS[config.activation]()]
+    decoder += [nn.Linear(back[-1], pixels, bias=False), nn.Unflatten(1, config.image_shape)]
+    return nn.Sequential(*encoder), nn.Sequential(*decoder)
+
+
+def _conv(config: VAEConfig) -> tuple[nn.Module, nn.Module]:
+    """3x3 convolutions that halve the size, rounding up; their mirror doubles it back to any odd or even size.
+
+    The decoder enlarges by repeating pixels before it convolves: a strided transposed convolution
+    covers its output unevenly, and the checkerboard that leaves would pass for sharpness.
+    """
+    channels, height, width = config.image_shape
+    sizes = [(height, width)]
+    encoder: list[nn.Module] = []
+    for before, after in zip((channels, *config.hidden), config.hidden, strict=False):
+        encoder += [nn.Conv2d(before, after, 3, stride=2, padding=1), ACTIVATIONS[config.activation]()]
+        sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
+    smallest = (config.hidden[-1], *sizes[-1])
+    encoder += [nn.Flatten(), nn.Linear(math.prod(smallest), 2 * config.latent_dim)]
+    decoder: list[nn.Module] = [nn.Linear(config.latent_dim, math.prod(smallest)), nn.Unflatten(1, smallest)]
+    back = (*reversed(config.hidden), channels)
+    for before, after, size in zip(back, back[1:], reversed(sizes[:-1]), strict=False):
+        decoder += [ACTIVATIONS[config.activation](), nn.Upsample(size=size)]
+        decoder.append(nn.Conv2d(before, after, 3, padding=1, bias=after is not back[-1]))
+    return nn.Sequential(*encoder), nn.Sequential(*decoder)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))

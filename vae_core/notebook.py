@@ -1,0 +1,194 @@
+"""One notebook: what it declares, and its execution as a process, ``python -m vae_core.notebook job.json``.
+
+The job is a JSON object: notebook, output, parameters. Progress goes to standard output, one JSON
+object a line. When standard input ends, because whoever asked is gone, the process ends and its
+kernel with it.
+"""
+
+import ast
+import json
+import os
+import resource
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Notebook(NamedTuple):
+    """A pair in ``notebooks/``, by name, and what its own metadata and parameters cell declare."""
+
+    name: str
+    path: Path  # of the .ipynb
+    parameters: dict[str, Any]  # the defaults, which are the preset "post"
+    presets: dict[str, dict[str, Any]]
+    declared: tuple[str, ...]  # figure names; "{key}" stands for each item of the parameter "key"
+    cells: int
+
+    def settings(self, preset: str, overrides: dict[str, Any]) -> dict[str, Any]:
+        """All parameters under a preset, with the overrides that this notebook has."""
+        known = {key: value for key, value in overrides.items() if key in self.parameters}
+        return self.parameters | self.presets.get(preset, {}) | known
+
+    def figures(self, settings: dict[str, Any]) -> list[str]:
+        """The figures that a run with these settings must write."""
+        names = []
+        for pattern in self.declared:
+            keys = [key for key in settings if f"{{{key}}}" in pattern]
+            if not keys:
+                names.append(pattern)
+            for key in keys:
+                items = [item.strip() for item in str(settings[key]).split(",")]
+                names += [pattern.replace(f"{{{key}}}", item) for item in items]
+        return names
+
+
+def find_checkout(start: Path | None = None) -> Path:
+    """The project's folder, from the current one upwards.
+
+    Raises:
+        FileNotFoundError: outside a checkout.
+    """
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "notebooks").is_dir() and (folder / "vae_core").is_dir():
+            return folder
+    raise FileNotFoundError(f"{here} is not in a checkout of vae_core: go to the folder that holds notebooks/")
+
+
+def find_notebooks(checkout: Path, names: Sequence[str] = ()) -> list[Notebook]:
+    """The pairs in ``notebooks/``, all or those of the given names or unique beginnings of names.
+
+    Raises:
+        ValueError: on an unknown name, or a pair whose halves differ.
+    """
+    known = sorted(path.stem for path in (checkout / "notebooks").glob("*.py"))
+    chosen = []
+    for name in names or known:
+        matches = [k for k in known if k == name] or [k for k in known if k.startswith(name)]
+        if len(matches) != 1:
+            raise ValueError(f"no notebook {name!r}: expected one of {', '.join(known)}")
+        chosen += matches
+    return [_read_notebook(checkout / "notebooks", name) for name in dict.fromkeys(chosen)]
+
+
+def _read_notebook(folder: Path, name: str) -> Notebook:
+    import jupytext
+
+    text, pair = folder / f"{name}.py", folder / f"{name}.ipynb"
+    if not pair.exists():
+        raise ValueError(f"{text} has no paired .ipynb; make it with: jupytext --sync {text}")
+    try:
+        source, notebook = jupytext.read(text), jupytext.read(pair)
+    except Exception as error:
+        raise ValueError(f"the pair {name} cannot be read ({str(error).splitlines()[0]})") from None
+    if [(c.cell_type, c.source) for c in source.cells] != [(c.cell_type, c.source) for c in notebook.cells]:
+        raise ValueError(f"{text} and its .ipynb differ; bring them together with: jupytext --sync {text}")
+    tagged = [c.source for c in source.cells if "parameters" in c.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        raise ValueError(f"{text} must have one cell tagged parameters, not {len(tagged)}")
+    parameters = {
+        statement.targets[0].id: ast.literal_eval(statement.value)
+        for statement in ast.parse(tagged[0]).body
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
+    }
+    own = source.metadata.get("vae_core", {})
+    unknown = {key for preset in own.get("presets", {}).values() for key in preset} - set(parameters)
+    if unknown:
+        raise ValueError(f"{text}: a preset sets {', '.join(sorted(unknown))}, which is no parameter")
+    return Notebook(name, pair, parameters, own.get("presets", {}), tuple(own.get("figures", ())), len(source.cells))
+
+
+def parse_parameters(notebooks: Sequence[Notebook], given: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Words from the command line as values of the types of the notebooks' defaults.
+
+    Raises:
+        ValueError: on a name that none of the notebooks has, or a word that is not of its type.
+    """
+    parsed: dict[str, Any] = {}
+    for name, word in given:
+        owners = [notebook for notebook in notebooks if name in notebook.parameters]
+        if not owners:
+            known = sorted({key for notebook in notebooks for key in notebook.parameters})
+            raise ValueError(f"no parameter {name!r}: expected one of {', '.join(known)}")
+        for notebook in owners:
+            kind = type(notebook.parameters[name])
+            try:
+                parsed[name] = {"true": True, "false": False}[word.lower()] if kind is bool else kind(word)
+            except (ValueError, KeyError):
+                raise ValueError(f"parameter {name} of {notebook.name} must be {kind.__name__}, not {word!r}") from None
+    return parsed
+
+
+def failure(executed: Any) -> dict[str, Any] | None:
+    """The first cell that failed in an executed notebook: its number among the cells and its error.
+
+    Papermill takes ``sys.exit(0)`` for success, and a cell that never ran leaves no error; both count here.
+    """
+    for number, cell in enumerate(executed.cells):
+        if cell.cell_type != "code" or not cell.source.strip():
+            continue
+        for output in cell.outputs:
+            if output.output_type == "error":
+                return {"cell": number, "error": f"{output.ename}: {output.evalue}".strip()}
+        if cell.execution_count is None:
+            return {"cell": number, "error": "the cell was never executed"}
+    return None
+
+
+def execute(job: dict[str, Any], tell: Any) -> dict[str, Any] | None:
+    """Run the notebook of ``job`` into its output file, telling of each cell; the failure, or ``None``."""
+    import nbformat
+    import papermill
+    from papermill.exceptions import PapermillException
+
+    output = Path(job["output"])
+    output.parent.mkdir(parents=True, exist_ok=True)
+
+    def cell_starts(cell: Any, cell_index: int) -> None:
+        tell(cell=cell_index)
+
+    for attempt in (1, 2):
+        try:
+            papermill.execute_notebook(
+                job["notebook"],
+                str(output),
+                parameters=job["parameters"],
+                kernel_name="python3",
+                progress_bar=False,
+                on_cell_start=cell_starts,
+                store_widget_state=False,
+            )
+            break
+        except PapermillException as error:
+            return failure(nbformat.read(output, as_version=4)) or {"cell": None, "error": str(error).strip()}
+        except RuntimeError as error:
+            # kernels that start at the same moment can pick the same port; the second try is alone
+            if attempt == 2 or "Kernel died before replying" not in str(error):
+                return {"cell": None, "error": f"{type(error).__name__}: {error}"}
+        except Exception as error:
+            return {"cell": None, "error": f"{type(error).__name__}: {error}"}
+    return failure(nbformat.read(output, as_version=4))
+
+
+def main() -> int:
+    """Read the job named on the command line, run it, say how it went."""
+    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+
+    def tell(**event: Any) -> None:
+        print(json.dumps(event), flush=True)
+
+    def watch() -> None:
+        sys.stdin.read()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    failed = execute(job, tell)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    tell(failed=failed, peak_bytes=peak)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

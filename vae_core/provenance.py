@@ -1,0 +1,118 @@
+"""What a published figure was made from: digests, versions, and the manifest that keeps them."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "papermill")
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """The versions that can change a figure."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        found[package] = metadata.version(package)
+    return found
+
+
+def machine() -> str:
+    """The kind of machine, as far as it can change a figure: system, architecture and processor."""
+    processor = platform.processor()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                processor = line.split(":", 1)[1].strip()
+                break
+    except OSError:
+        pass
+    return f"{platform.system()} {platform.machine()}, {processor or 'unknown processor'}"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from disk; an empty one where there is no file.
+
+    Raises:
+        ValueError: when the file is not a JSON object.
+    """
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); restore it or delete it and regenerate") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} does not hold a JSON object; restore it or delete it and regenerate")
+    return found
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; leave it alone, and its date, if it already holds that.
+
+    Raises:
+        OSError: naming the file, when it cannot be written.
+    """
+    try:
+        if path.exists() and path.read_bytes() == content:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            part.write_bytes(content)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise type(error)(error.errno, f"cannot write {path} ({error.strerror}): free or choose another place") from None
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON object with sorted keys, whole or not at all."""
+    write_bytes(path, (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+
+def update_manifest(path: Path, entries: dict[str, dict[str, Any]]) -> None:
+    """Add ``entries``, name to facts, to the manifest; one whose figure has the same digest stays as it is."""
+    manifest = read_json(path)
+    for name, entry in entries.items():
+        if manifest.get(name, {}).get("sha256") != entry["sha256"]:
+            manifest[name] = entry
+    write_json(path, manifest)
+
+
+def figure_facts(path: Path) -> dict[str, Any]:
+    """What a PNG says of itself, where it was made, and its digest."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        text = dict(getattr(image, "text", {}))
+    return {
+        "source": text.get("Source", ""),
+        "alt": text.get("Description", ""),
+        "caption": text.get("Comment", ""),
+        "versions": versions(),
+        "machine": machine(),
+        "sha256": sha256(path),
+    }
+
+
+def merge_results(folder: Path, notebook: str, rows: list[dict[str, Any]]) -> None:
+    """Replace the rows of one notebook in ``results.json`` and ``results.csv``."""
+    results = read_json(folder / "results.json") | {notebook: rows}
+    write_json(folder / "results.json", results)
+    text = io.StringIO()
+    table = csv.DictWriter(text, ["notebook", *rows[0]], lineterminator="\n")
+    table.writeheader()
+    for name in sorted(results):
+        table.writerows({"notebook": name} | row for row in results[name])
+    write_bytes(folder / "results.csv", text.getvalue().encode())

@@ -1,0 +1,206 @@
+"""The training loop: one visible loop that yields a :class:`Record` every few steps.
+
+The whole set stays in memory; permutations come from (seed, epoch) and noise from (seed, step), so
+the place in a training is its step and nothing else: evaluating more often changes nothing, and a
+resumed training makes the steps it would have made.
+"""
+
+import copy
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vae_core.data import batches
+from vae_core.likelihood import noise
+from vae_core.metrics import evaluate
+from vae_core.model import VAE
+from vae_core.objective import elbo
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained. Goes to JSON with ``dataclasses.asdict`` and back."""
+
+    epochs: int = 10
+    batch_size: int | None = None  # None: 128, or all images where there are fewer
+    learning_rate: float = 1e-3  # the peak, after warm-up
+    warmup: float = 0.05  # share of the steps in which the rate rises; after that it falls to 0 as a cosine
+    beta: float = 1.0  # weight of the KL
+    seed: int = 0
+    log_every: int = 100  # steps between records
+    device: str = "auto"  # cuda, else mps, else cpu
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 0), ("batch_size", 1), ("seed", 0), ("log_every", 1)):
+            value = getattr(self, name)
+            if value is None and name == "batch_size":
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name} must be a whole number, {least} or more, not {value!r}")
+        for name, least, most in (("learning_rate", 0, math.inf), ("beta", 0, math.inf), ("warmup", 0, 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not math.isfinite(value) or not least <= value <= most:
+                raise ValueError(f"{name} must be a number, {least} or more, not {value!r}")
+
+    def batch(self, n: int) -> int:
+        """The batch size for ``n`` images."""
+        if self.batch_size is not None and self.batch_size > n:
+            raise ValueError(f"batch_size {self.batch_size} is larger than the data set of {n}: leave it out or lower it")
+        return self.batch_size or min(128, n)
+
+    def steps(self, n: int) -> int:
+        """The number of steps of a whole training on ``n`` images."""
+        return self.epochs * math.ceil(n / self.batch(n))
+
+    def learning_rate_at(self, step: int, steps: int) -> float:
+        """The learning rate of ``step`` (from 0) out of ``steps``: linear warm-up, then a cosine to 0."""
+        rising = max(1, round(self.warmup * steps))
+        if step < rising:
+            return self.learning_rate * (step + 1) / rising
+        return self.learning_rate * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising))) / 2
+
+
+class Record(NamedTuple):
+    """A training seen after ``step`` steps; means over the images since the last record, nats per image."""
+
+    step: int
+    epoch: float  # passes over the data so far
+    elbo: float
+    reconstruction: float
+    kl: float
+    learning_rate: float
+    seconds: float  # since this call of train; no other number depends on the clock
+    validation_elbo: float | None = None  # of the validation images, one posterior sample each
+
+
+@dataclass
+class TrainState:
+    """All that a resumed training needs besides the weights. Complete whenever a record is yielded."""
+
+    optimiser: torch.optim.Optimizer
+    step: int = 0
+
+    @classmethod
+    def start(cls, model: VAE) -> "TrainState":
+        """The state before the first step, for a model that is already on its device."""
+        return cls(torch.optim.Adam(model.parameters(), fused=True))
+
+
+class TrainingDiverged(ArithmeticError):
+    """The loss was not a finite number; the model is as it was at the last record."""
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; for "auto" ``$VAE_CORE_DEVICE``, else cuda, else mps, else cpu."""
+    if name == "auto":
+        name = os.environ.get("VAE_CORE_DEVICE") or (
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+
+
+def train(
+    model: VAE,
+    images: Tensor,
+    config: TrainConfig,
+    *,
+    state: TrainState | None = None,
+    validation: Tensor | None = None,
+) -> Iterator[Record]:
+    """Train ``model`` in place on ``images``, uint8 ``(N, C, H, W)``; yield a record every ``log_every`` steps.
+
+    Everything is checked at once; the steps happen as the records are asked for, so
+    ``for record in train(...)`` plots or stops, and ``list(train(...))`` trains to the end. A
+    ``state`` continues from its step. ``validation`` images are measured at each record by the
+    training objective at beta = 1.
+
+    Raises:
+        ValueError: on images of another shape or type, an empty set, or a batch larger than the set.
+        TrainingDiverged: while iterating, when the loss is not finite.
+    """
+    device = pick_device(config.device)
+    for name, given in (("images", images), ("validation", validation)):
+        if given is None:
+            continue
+        if given.dtype != torch.uint8 or given.ndim != 4:
+            raise ValueError(f"{name} must be uint8 (N, C, H, W), not {given.dtype} {tuple(given.shape)}")
+        if len(given) == 0:
+            raise ValueError(f"{name} must hold at least one image")
+        if tuple(given.shape[1:]) != model.config.image_shape:
+            raise ValueError(f"{name} are {tuple(given.shape[1:])}, the model takes {model.config.image_shape}")
+    config.batch(len(images))
+    model.to(device)
+    state = TrainState.start(model) if state is None else state
+    return _steps(model, images.to(device), config, state, None if validation is None else validation.to(device))
+
+
+def _steps(
+    model: VAE, images: Tensor, config: TrainConfig, state: TrainState, validation: Tensor | None
+) -> Iterator[Record]:
+    batch_size, steps = config.batch(len(images)), config.steps(len(images))
+    per_epoch = math.ceil(len(images) / batch_size)
+    sums = torch.zeros(config.log_every, 2, device=images.device)  # reconstruction and kl of each step, times B
+    seen, began = 0, time.perf_counter()
+    good = copy.deepcopy((model.state_dict(), state.optimiser.state_dict(), state.step))
+
+    while state.step < steps:
+        epoch, done = divmod(state.step, per_epoch)
+        for x in islice(batches(images, batch_size, seed=config.seed, epoch=epoch), done, None):
+            eps = noise((len(x), model.config.latent_dim), config.seed, state.step, "train").to(images.device)
+            rate = config.learning_rate_at(state.step, steps)
+            for group in state.optimiser.param_groups:
+                group["lr"] = rate
+            terms = elbo(model, x, eps)
+            state.optimiser.zero_grad()
+            terms.loss(config.beta).backward()
+            state.optimiser.step()
+            sums[state.step % config.log_every] = torch.stack(
+                [terms.reconstruction.detach().sum(), terms.kl.detach().sum()]
+            )
+            seen += len(x)
+            state.step += 1
+            if state.step % config.log_every and state.step != steps:
+                continue
+            at = sums[: (state.step - 1) % config.log_every + 1].cpu().double()
+            _check_finite(at, model, state, config, steps, good)
+            reconstruction, kl = (at.sum(0) / seen).tolist()
+            measured = None if validation is None else evaluate(model, validation, seed=config.seed).elbo
+            good = copy.deepcopy((model.state_dict(), state.optimiser.state_dict(), state.step))
+            sums.zero_()
+            seen = 0
+            yield Record(
+                step=state.step,
+                epoch=state.step / per_epoch,
+                elbo=reconstruction - kl,
+                reconstruction=reconstruction,
+                kl=kl,
+                learning_rate=rate,
+                seconds=time.perf_counter() - began,
+                validation_elbo=measured,
+            )
+
+
+def _check_finite(at: Tensor, model: VAE, state: TrainState, config: TrainConfig, steps: int, good: tuple) -> None:
+    bad = (~torch.isfinite(at).all(1)).nonzero()
+    if len(bad) == 0 and all(bool(torch.isfinite(weights).all()) for weights in model.parameters()):
+        return
+    first = (state.step - 1) // config.log_every * config.log_every
+    step = first + int(bad[0]) if len(bad) else state.step - 1  # a last step may ruin the weights after its loss
+    model.load_state_dict(good[0])
+    state.optimiser.load_state_dict(good[1])
+    state.step = good[2]
+    raise TrainingDiverged(
+        f"the loss is not finite at step {step + 1} (learning rate {config.learning_rate_at(step, steps):.3g}); "
+        f"the weights are back at step {state.step}. Try a learning_rate of {config.learning_rate / 10:.3g}, "
+        "or a larger sigma if the likelihood is a narrow gaussian"
+    )

@@ -1,0 +1,63 @@
+"""What the measurements say of the post's claims: pure functions of numbers, sentences out."""
+
+from collections.abc import Mapping, Sequence
+
+AWAY = "Not the post's setting: no verdict."
+
+
+def latent_dimension(elbo: Mapping[int, float], error: Mapping[int, float], *, posts_setting: bool) -> str:
+    """Claim 1, from the mean test ELBO and its standard error by latent dimension, nats per image."""
+    if not posts_setting:
+        return AWAY
+    dims = sorted(elbo)
+    steps = [
+        (elbo[high] - elbo[low], 2 * (error[low] ** 2 + error[high] ** 2) ** 0.5)
+        for low, high in zip(dims, dims[1:], strict=False)
+    ]
+    told = f"The test ELBO goes {', '.join(f'{elbo[d]:.1f}' for d in dims)} nats at {', '.join(map(str, dims))}."
+    if all(gain > noise for gain, noise in steps):
+        return f"The claim holds: every step up in latent dimension helps. {told}"
+    if any(gain < -noise for gain, noise in steps):
+        return f"The claim fails: a step up in latent dimension hurts. {told}"
+    return f"Undecided: a step is within two standard errors of nothing. {told}"
+
+
+def cifar_blur(naive: Mapping[int, float], scaled: Mapping[int, float], *, posts_setting: bool) -> str:
+    """Claim 2, from the sharpness of prior samples by number of training images.
+
+    ``naive`` is the mean of squares, ``scaled`` the sum; both are log ratios to the training images, where
+    0 is right. "Blurry" is a ratio of energies under 1/4.
+    """
+    if not posts_setting:
+        return AWAY
+    blurry = -1.386  # log(1/4)
+    if max(naive.values()) >= blurry:
+        return "The claim fails: with the naive loss the samples are not blurry for every number of images."
+    if min(scaled.values()) >= blurry:
+        return (
+            "The claim holds for the naive loss, but not because the images are few: "
+            "the same network on the same images is not that blurry once the loss is scaled."
+        )
+    if max(scaled.values()) < blurry:
+        return "The claim holds, with the naive loss and with the scaled one: the scale of the loss is not the cause."
+    return "The claim holds for the naive loss; for the scaled one it depends on the number of images."
+
+
+def batch_average(before: Sequence[float], naive: Sequence[float], scaled: Sequence[float], *, posts_setting: bool) -> str:
+    """Claim 3, from the share of prior samples at the arithmetic mean, a number a pair.
+
+    ``before`` any training, after training with the ``naive`` loss, and with the ``scaled`` one. The
+    gradient is averaged over the batch in both trainings.
+    """
+    if not posts_setting:
+        return AWAY
+    if max(before) >= 0.5:
+        return "No verdict: the untrained decoder already draws the mean, so this recipe cannot test the claim."
+    if min(naive) < 0.95:
+        return "The observation fails: not every pair generates its average."
+    if max(scaled) < 0.5:
+        return (
+            "The observation holds, the explanation does not: gradients are averaged in both trainings, "
+            "and only the one with the naive loss generates the average."
+        )
+    return "The observation holds, and the scaled loss does not undo it: averaged gradients remain a candidate."
