@@ -1,5 +1,14 @@
 # ---
 # jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: jupytext,kernelspec,vae_core,-jupytext.text_representation.jupytext_version,-all
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -99,9 +108,7 @@ z.shape
 # probability that this pixel is on. What we draw as the generated image are these probabilities.
 
 # %%
-decoder = nn.Sequential(
-    nn.Linear(latent_dim, 400), nn.ReLU(), nn.Linear(400, pixels), nn.Unflatten(1, shape)
-)
+decoder = nn.Sequential(nn.Linear(latent_dim, 400), nn.ReLU(), nn.Linear(400, pixels), nn.Unflatten(1, shape))
 logits = decoder(z)
 logits.shape
 
@@ -125,6 +132,7 @@ logits.shape
 # MNIST's pixels are grey, not on or off. The cross-entropy still works as a loss, but it is no
 # longer a likelihood, so these numbers must not be compared with those of papers that use binary
 # pixels.
+
 
 # %%
 def elbo_by_hand(x, epsilon):
@@ -168,17 +176,16 @@ with torch.no_grad():
     again = torch.sigmoid(decoder(encoder(x).chunk(2, dim=1)[0]))
     generated = torch.sigmoid(decoder(torch.randn(24, latent_dim)))
 
-name = train_set.source.split(":")[0]
 figure = image_sections(
     f"A first VAE: {latent_dim} latent dimensions, {epochs} epochs",
     [
-        Section(f"Test images ({name})", x),
+        Section(f"Test images ({train_set.title})", x),
         Section("Their reconstructions", again),
         Section("Generated from standard normal noise", generated),
     ],
 )
 alt = (
-    f"Three blocks of images: 16 test images from {name}, their reconstructions by a VAE with {latent_dim} "
+    f"Three blocks of images: 16 test images from {train_set.title}, their reconstructions by a VAE with {latent_dim} "
     "latent dimensions, which keep shape and lose some detail, and 24 generated images."
 )
 save(figure, "first_vae", alt=alt, caption="A VAE in plain torch, trained live.", source=train_set.source)
@@ -224,9 +231,9 @@ table(rows)
 
 # %% [markdown]
 # **Verdict.** The post's description is complete: encoder, two vectors, a sample, a decoder, and
-# one objective are all it takes. The third prediction was right. The price term keeps the
-# encoder's normals close to standard normals, so standard normal noise lands where the decoder
-# has been trained.
+# one objective are all it takes. If the third block above shows digits, the third prediction was
+# right. The price term keeps the encoder's normals close to standard normals, so standard normal
+# noise lands where the decoder has been trained.
 
 # %% [markdown]
 # ## Explore

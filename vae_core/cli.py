@@ -18,6 +18,8 @@ def one_line_errors(command: Callable) -> Callable:
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
+        except BrokenPipeError:
+            raise  # whoever read our words has heard enough; click knows what to do
         except (ValueError, OSError, RuntimeError) as error:
             message = " ".join(str(getattr(error, "strerror", None) or error).split())
             click.echo(f"vae-core: {message}", err=True)

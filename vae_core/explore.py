@@ -3,10 +3,11 @@
 import io
 
 import ipywidgets as widgets
+import numpy as np
 import torch
 from torch import Tensor
 
-from vae_core.figures import to_pixels
+from vae_core.figures import mosaic, to_pixels
 from vae_core.latent import encode_means, kl_by_dimension, plane
 from vae_core.likelihood import noise
 from vae_core.model import VAE
@@ -45,7 +46,7 @@ def explore(model: VAE, images: Tensor | None = None) -> widgets.Widget:
     picture = widgets.Image(format="png", layout={"width": f"{SIDE}px", "object_fit": "contain"})
     picture.add_class("vae-core-picture")
     map_ = widgets.Image(format="png") if model.config.latent_dim == 2 else None
-    tiles = _mosaic(plane(model, PLANE, REACH)) if map_ is not None else None
+    tiles = mosaic(to_pixels(plane(model, PLANE, REACH)), PLANE) if map_ is not None else None
     moving = False
 
     def draw(_: object = None) -> None:
@@ -68,7 +69,9 @@ def explore(model: VAE, images: Tensor | None = None) -> widgets.Widget:
     for slider in sliders.values():
         slider.observe(draw, "value")
     seed = widgets.BoundedIntText(value=0, min=0, max=10**9, description="seed", layout={"width": "10em"})
-    random_button = widgets.Button(description="Random z", tooltip="a sample of the prior; the seed then goes up by one")
+    random_button = widgets.Button(
+        description="Random z", tooltip="a sample of the prior; the seed then goes up by one"
+    )
     mean_button = widgets.Button(description="Prior mean", tooltip="all sliders to 0")
 
     def random_z(_: object) -> None:
@@ -101,25 +104,19 @@ def _factor(model: VAE) -> int:
     return max(1, SIDE // model.config.image_shape[1])
 
 
-def _mosaic(images: Tensor):
-    tiles = to_pixels(images)
-    rows = tiles.reshape(PLANE, PLANE, *tiles.shape[1:]).swapaxes(1, 2)
-    return rows.reshape(PLANE * tiles.shape[1], PLANE * tiles.shape[2], 3)
-
-
-def _marked(mosaic, across: float, up: float):
+def _marked(tiles: np.ndarray, across: float, up: float) -> np.ndarray:
     """The latent plane with a cross at ``(across, up)``."""
-    tall, wide = mosaic.shape[:2]
+    tall, wide = tiles.shape[:2]
     # the first and last tile's centres lie at -REACH and REACH
     column = round(((across + REACH) / (2 * REACH) * (PLANE - 1) + 0.5) * wide / PLANE)
     row = round(((REACH - up) / (2 * REACH) * (PLANE - 1) + 0.5) * tall / PLANE)
-    marked = mosaic.copy()
+    marked = tiles.copy()
     marked[max(0, row - 1) : row + 2, max(0, column - 9) : column + 10] = (204, 102, 119)
     marked[max(0, row - 9) : row + 10, max(0, column - 1) : column + 2] = (204, 102, 119)
     return marked
 
 
-def _png(pixels) -> bytes:
+def _png(pixels: np.ndarray) -> bytes:
     from PIL import Image
 
     out = io.BytesIO()

@@ -23,11 +23,11 @@ from vae_core.provenance import write_bytes
 
 WIDTH = 720  # pixels
 DPI = 100
-MARGIN = 16
+MARGIN = 12
 TEXT = 20  # pixels; 10 on a narrow phone
 # distinguishable under the common colour-vision deficiencies (Paul Tol's muted scheme and black)
 COLOURS = ("#332288", "#CC6677", "#117733", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499", "#DDCC77", "#000000")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": TEXT * 72 / DPI,
     "font.family": "DejaVu Sans",
     "axes.spines.top": False,
@@ -61,7 +61,7 @@ class Saved(NamedTuple):
 
 def image_sections(title: str, sections: Sequence[Section], *, columns: int = 8) -> Figure:
     """Rows of images, each section under its label; all are enlarged by the same whole factor."""
-    gap, line = 4, TEXT + 8
+    gap, line = 2, TEXT + 8
     side = max(section.images.shape[-1] for section in sections)
     factor = max(1, (WIDTH - 2 * MARGIN - (columns - 1) * gap) // (columns * side))
     title_lines = _wrap(title, 46)
@@ -111,40 +111,56 @@ def latent_plane(title: str, means: Tensor, labels: Tensor, decoded: Tensor, ext
     ``-extent`` to ``extent``, row by row from the top.
     """
     columns = round(len(decoded) ** 0.5)
-    factor = max(1, (WIDTH - 2 * MARGIN - 60) // (columns * decoded.shape[-1]))
-    tiles = to_pixels(decoded, factor)
-    mosaic = tiles.reshape(columns, columns, *tiles.shape[1:]).swapaxes(1, 2)
-    mosaic = mosaic.reshape(columns * tiles.shape[1], columns * tiles.shape[2], 3)
-    left = WIDTH - MARGIN - mosaic.shape[1]
-    head, scatter, between, foot = 86, 600, 110, 66
-    height = head + scatter + between + mosaic.shape[0] + foot
+    factor = max(1, (WIDTH - MARGIN - 80) // (columns * decoded.shape[-1]))
+    square = mosaic(to_pixels(decoded, factor), columns)
+    side = square.shape[0]
+    left, head, between, foot = WIDTH - MARGIN - square.shape[1], 60, 116, 66
+    height = head + side + between + side + foot
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI, facecolor="white")
-        for i, text in enumerate(_wrap(title, 46)):
-            _text(figure, MARGIN, MARGIN + i * (TEXT + 12), text, height, size=TEXT + 3, weight="bold")
-        axes = figure.add_axes((left / WIDTH, 1 - (head + scatter) / height, mosaic.shape[1] / WIDTH, scatter / height))
-        points = means.numpy()
-        for label in range(int(labels.max()) + 1):
-            of_class = points[labels.numpy() == label]
-            if len(of_class) == 0:
-                continue
-            axes.scatter(*of_class.T, s=5, color=COLOURS[label % 10], linewidths=0, alpha=0.6, rasterized=True)
-        for label in range(int(labels.max()) + 1):
-            of_class = points[labels.numpy() == label]
-            if len(of_class):
-                box = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": COLOURS[label % 10]}
-                axes.text(*np.median(of_class, axis=0), str(label), ha="center", va="center", weight="bold", bbox=box)
-        reach = float(np.quantile(np.abs(points), 0.998)) * 1.08
+        _text(figure, MARGIN, MARGIN, title, height, size=TEXT + 3, weight="bold")
+        box = (left / WIDTH, 1 - (head + side) / height, square.shape[1] / WIDTH, side / height)
+        axes = figure.add_axes(box)
+        reach = float(np.quantile(np.abs(means.numpy()), 0.998)) * 1.08
         axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel="z[0]", ylabel="z[1]")
-        square = [-extent, extent, extent, -extent, -extent]
-        axes.plot(square, [-extent, -extent, extent, extent, -extent], color="black", linewidth=1.5, linestyle="--")
-        at = height - foot - mosaic.shape[0]
-        _text(figure, left, at - TEXT - 14, "What the dashed square decodes to", height)
-        below = figure.add_axes((left / WIDTH, foot / height, mosaic.shape[1] / WIDTH, mosaic.shape[0] / height))
+        classes = [means[labels == label].numpy() for label in labels.unique()]
+        places = _apart(np.array([np.median(of_class, axis=0) for of_class in classes]), reach / 9)
+        for i, of_class in enumerate(classes):
+            axes.scatter(
+                of_class[:, 0], of_class[:, 1], s=5, color=COLOURS[i % 10], linewidths=0, alpha=0.6, rasterized=True
+            )
+        for i, label in enumerate(labels.unique().tolist()):
+            disc = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": COLOURS[i % 10], "linewidth": 2}
+            axes.text(places[i, 0], places[i, 1], str(label), ha="center", va="center", weight="bold", bbox=disc)
+        corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1], [-1, -1]]) * extent
+        axes.plot(*corners.T, color="black", linewidth=1.5, linestyle="--")
+        _text(figure, left, height - foot - side - TEXT - 14, "What the dashed square decodes to", height)
+        below = figure.add_axes((left / WIDTH, foot / height, square.shape[1] / WIDTH, side / height))
         below.set(xlim=(-extent, extent), ylim=(-extent, extent), xlabel="z[0]", ylabel="z[1]")
         below.patch.set_alpha(0)
-        figure.figimage(mosaic, left, foot, origin="upper", zorder=-1)
+        figure.figimage(square, left, foot, origin="upper", zorder=-1)
     return figure
+
+
+def mosaic(tiles: np.ndarray, columns: int) -> np.ndarray:
+    """Equal tiles ``(rows * columns, h, w, 3)`` as one picture without gaps, ``(rows * h, columns * w, 3)``."""
+    rows = tiles.reshape(-1, columns, *tiles.shape[1:]).swapaxes(1, 2)
+    return rows.reshape(-1, columns * tiles.shape[2], 3)
+
+
+def _apart(places: np.ndarray, distance: float) -> np.ndarray:
+    """Points moved as little as keeps any two of them ``distance`` apart, more or less."""
+    places = places.copy()
+    for _ in range(50):
+        for i in range(len(places)):
+            for j in range(i):
+                away = places[i] - places[j]
+                far = float(np.hypot(*away))
+                if far < distance:
+                    push = (away / far if far else np.array([1.0, 0.0])) * (distance - far) / 2
+                    places[i] += push
+                    places[j] -= push
+    return places
 
 
 class Spread(NamedTuple):

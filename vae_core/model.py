@@ -7,6 +7,7 @@ arXiv 1312.6114, section 3 and appendix C.
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import torch
@@ -127,12 +128,12 @@ def _mlp(config: VAEConfig) -> tuple[nn.Module, nn.Module]:
     pixels = math.prod(config.image_shape)
     widths = (pixels, *config.hidden)
     encoder: list[nn.Module] = [nn.Flatten()]
-    for wide, narrow in zip(widths, widths[1:], strict=False):
+    for wide, narrow in pairwise(widths):
         encoder += [nn.Linear(wide, narrow), ACTIVATIONS[config.activation]()]
     encoder.append(nn.Linear(widths[-1], 2 * config.latent_dim))
     back = (config.latent_dim, *reversed(config.hidden))
     decoder: list[nn.Module] = []
-    for narrow, wide in zip(back, back[1:], strict=False):
+    for narrow, wide in pairwise(back):
         decoder += [nn.Linear(narrow, wide), ACTIVATIONS[config.activation]()]
     decoder += [nn.Linear(back[-1], pixels, bias=False), nn.Unflatten(1, config.image_shape)]
     return nn.Sequential(*encoder), nn.Sequential(*decoder)

@@ -52,7 +52,8 @@ def find_checkout(start: Path | None = None) -> Path:
     """
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
-        if (folder / "notebooks").is_dir() and (folder / "vae_core").is_dir():
+        project = folder / "pyproject.toml"
+        if (folder / "notebooks").is_dir() and project.exists() and 'name = "vae_core"' in project.read_text():
             return folder
     raise FileNotFoundError(f"{here} is not in a checkout of vae_core: go to the folder that holds notebooks/")
 
@@ -122,11 +123,15 @@ def parse_parameters(notebooks: Sequence[Notebook], given: Sequence[tuple[str, s
 
 
 def failure(executed: Any) -> dict[str, Any] | None:
-    """The first cell that failed in an executed notebook: its number among the cells and its error.
+    """The first cell that failed in an executed notebook: its number, from 1, among the source's cells, and its error.
 
     Papermill takes ``sys.exit(0)`` for success, and a cell that never ran leaves no error; both count here.
     """
-    for number, cell in enumerate(executed.cells):
+    number = 0
+    for cell in executed.cells:
+        if {"injected-parameters", "papermill-error-cell-tag"} & set(cell.metadata.get("tags", [])):
+            continue  # papermill's own
+        number += 1
         if cell.cell_type != "code" or not cell.source.strip():
             continue
         for output in cell.outputs:

@@ -73,7 +73,9 @@ def write_bytes(path: Path, content: bytes) -> None:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise type(error)(error.errno, f"cannot write {path} ({error.strerror}): free or choose another place") from None
+        raise type(error)(
+            error.errno, f"cannot write {path} ({error.strerror}): free or choose another place"
+        ) from None
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -98,9 +98,7 @@ def _run(
     staging.mkdir(parents=True)
     outcome = Outcome(notebook, settings, root / "build" / "notebooks" / f"{notebook.name}.ipynb")
     job = staging / "job.json"
-    job.write_text(
-        json.dumps({"notebook": str(notebook.path), "output": str(outcome.output), "parameters": settings})
-    )
+    job.write_text(json.dumps({"notebook": str(notebook.path), "output": str(outcome.output), "parameters": settings}))
     environment = os.environ | {
         "VAE_CORE_FIGURES": str(staging / "figures"),
         "VAE_CORE_DEVICE": "cpu",
@@ -112,27 +110,28 @@ def _run(
         environment["VAE_CORE_DATA"] = str(Path(environment["VAE_CORE_DATA"]).resolve())
     environment.pop("MPLBACKEND", None)  # would reach the kernel and hide inline figures
     began = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vae_core.notebook", str(job)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=(staging / "stderr.txt").open("w"),
-        env=environment,
-        cwd=root,
-        text=True,
-        start_new_session=True,
-    )
+    with (staging / "stderr.txt").open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vae_core.notebook", str(job)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=environment,
+            cwd=root,
+            text=True,
+            start_new_session=True,
+        )
     running.append(process)
     last: dict[str, Any] = {}
     lines.start(notebook)
-    for line in process.stdout or ():
-        try:
-            last = json.loads(line)
-        except ValueError:
-            continue  # a library's own words
-        if "cell" in last:
-            lines.cell(notebook, last["cell"])
-    process.wait()
+    with process:
+        for line in process.stdout or ():
+            try:
+                last = json.loads(line)
+            except ValueError:
+                continue  # a library's own words
+            if "cell" in last:
+                lines.cell(notebook, last["cell"])
     outcome.seconds = time.monotonic() - began
     if "failed" not in last:
         ending = (staging / "stderr.txt").read_text().strip().splitlines()[-1:]
@@ -157,7 +156,12 @@ def _place(outcome: Outcome, root: Path, *, publish: bool, say: Callable[[str], 
         return
     notebook, settings = outcome.notebook, outcome.settings
     staged = root / "build" / "staging" / notebook.name / "figures"
-    own = {"notebook": notebook.name, "parameters": settings, "seed": settings.get("seed"), "threads": THREADS}
+    own: dict[str, Any] = {
+        "notebook": notebook.name,
+        "parameters": settings,
+        "seed": settings.get("seed"),
+        "threads": THREADS,
+    }
     entries = {path.name: own | provenance.figure_facts(path) for path in outcome.figures if path.suffix == ".png"}
     sources = {entry["source"].split(":")[0] for entry in entries.values()}
     why = "" if publish else "not the published settings"

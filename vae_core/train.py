@@ -52,7 +52,9 @@ class TrainConfig:
     def batch(self, n: int) -> int:
         """The batch size for ``n`` images."""
         if self.batch_size is not None and self.batch_size > n:
-            raise ValueError(f"batch_size {self.batch_size} is larger than the data set of {n}: leave it out or lower it")
+            raise ValueError(
+                f"batch_size {self.batch_size} is larger than the data set of {n}: leave it out or lower it"
+            )
         return self.batch_size or min(128, n)
 
     def steps(self, n: int) -> int:

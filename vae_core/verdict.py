@@ -1,6 +1,7 @@
 """What the measurements say of the post's claims: pure functions of numbers, sentences out."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 AWAY = "Not the post's setting: no verdict."
 
@@ -10,10 +11,7 @@ def latent_dimension(elbo: Mapping[int, float], error: Mapping[int, float], *, p
     if not posts_setting:
         return AWAY
     dims = sorted(elbo)
-    steps = [
-        (elbo[high] - elbo[low], 2 * (error[low] ** 2 + error[high] ** 2) ** 0.5)
-        for low, high in zip(dims, dims[1:], strict=False)
-    ]
+    steps = [(elbo[high] - elbo[low], 2 * (error[low] ** 2 + error[high] ** 2) ** 0.5) for low, high in pairwise(dims)]
     told = f"The test ELBO goes {', '.join(f'{elbo[d]:.1f}' for d in dims)} nats at {', '.join(map(str, dims))}."
     if all(gain > noise for gain, noise in steps):
         return f"The claim holds: every step up in latent dimension helps. {told}"
@@ -43,7 +41,9 @@ def cifar_blur(naive: Mapping[int, float], scaled: Mapping[int, float], *, posts
     return "The claim holds for the naive loss; for the scaled one it depends on the number of images."
 
 
-def batch_average(before: Sequence[float], naive: Sequence[float], scaled: Sequence[float], *, posts_setting: bool) -> str:
+def batch_average(
+    before: Sequence[float], naive: Sequence[float], scaled: Sequence[float], *, posts_setting: bool
+) -> str:
     """Claim 3, from the share of prior samples at the arithmetic mean, a number a pair.
 
     ``before`` any training, after training with the ``naive`` loss, and with the ``scaled`` one. The

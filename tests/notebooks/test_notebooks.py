@@ -1,0 +1,78 @@
+"""The real notebooks, executed with papermill."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import CHECKOUT
+
+from vae_core.provenance import sha256
+from vae_core.reproduce import reproduce
+
+pytestmark = pytest.mark.notebook
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_all_notebooks_run_and_two_runs_give_the_same_bytes(checkout: Path, shared_data: Path) -> None:
+    import shutil
+
+    seen = []
+    for _ in range(2):
+        outcomes = reproduce(checkout=checkout, preset="fast")
+        assert [outcome.error for outcome in outcomes] == [None] * 4
+        assert max(outcome.peak_bytes for outcome in outcomes) < 2e9
+        seen.append(digests(checkout / "build" / "figures"))
+        executed = [json.loads(path.read_text()) for path in sorted((checkout / "build" / "notebooks").glob("*.ipynb"))]
+        shutil.rmtree(checkout / "build")
+    assert seen[0] == seen[1]
+    assert len([name for name in seen[0] if name.endswith(".png")]) == 17
+    assert not list((checkout / "figures").iterdir())
+    for notebook in executed:
+        code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        shown = {kind for cell in code for output in cell["outputs"] for kind in output.get("data", {})}
+        assert {"image/png", "text/markdown", "application/vnd.jupyter.widget-view+json"} <= shown
+    text = json.dumps(executed)
+    assert text.count("Not the post's setting: no verdict.") == 3
+
+
+def test_plain_papermill_from_any_folder_leaves_the_published_figures_alone(tmp_path: Path, monkeypatch) -> None:
+    """The command of the README, on the embedded data, in a folder that is not the checkout."""
+    monkeypatch.delenv("VAE_CORE_FIGURES")
+    before = digests(CHECKOUT / "figures")
+    output = tmp_path / "some" / "where" / "out.ipynb"
+    output.parent.mkdir(parents=True)
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(CHECKOUT / "notebooks" / "01_latent_dimension.ipynb"),
+        str(output),
+    ]
+    words = ["-p", "epochs", "1", "-p", "data", "digits-sample", "-p", "images", "1000", "-p", "latent_dims", "2,3"]
+    subprocess.run([*command, *words], cwd=tmp_path, check=True, capture_output=True, timeout=200)
+    assert digests(CHECKOUT / "figures") == before
+    drawn = {path.name for path in (tmp_path / "build" / "figures").glob("*.png")}
+    assert {"latent_dim_2.png", "latent_dim_3.png", "latent_plane.png"} <= drawn
+    assert "digits-sample" in output.read_text()
+
+
+def test_without_data_and_network_the_embedded_set_stands_in_and_says_so(
+    checkout: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """An empty data folder and a proxy that refuses: the notebook runs, and publishes nothing."""
+    monkeypatch.setenv("VAE_CORE_DATA", str(tmp_path / "empty"))
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    said: list[str] = []
+    [outcome] = reproduce(["03"], checkout=checkout, preset="fast", say=said.append)
+    assert outcome.error is None
+    manifest = json.loads((checkout / "build" / "figures" / "manifest.json").read_text())
+    assert {entry["source"].split(":")[0] for entry in manifest.values()} == {"photos-sample"}
+    executed = outcome.output.read_text()
+    assert "photos-sample (32x32 crops of photographs that come with scikit-image) stands in for cifar10" in executed
+    assert "CIFAR-10, pair" not in executed

@@ -1,0 +1,130 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vae_core import figures
+from vae_core.figures import (
+    Section,
+    Spread,
+    image_sections,
+    latent_plane,
+    mosaic,
+    save,
+    save_results,
+    spreads,
+    table,
+    to_pixels,
+)
+
+
+def random_images(n: int, channels: int, side: int) -> torch.Tensor:
+    return torch.rand(n, channels, side, side, generator=torch.Generator().manual_seed(n))
+
+
+def pixels_of(figure) -> np.ndarray:
+    out = io.BytesIO()
+    figure.savefig(out, format="png")
+    return np.asarray(Image.open(out).convert("RGB"))
+
+
+@pytest.mark.parametrize(("channels", "side", "columns", "factor"), [(1, 28, 8, 3), (3, 32, 7, 3), (3, 32, 4, 5)])
+def test_every_image_pixel_is_a_block_of_equal_pixels(channels: int, side: int, columns: int, factor: int) -> None:
+    images = random_images(columns + 2, channels, side)
+    drawn = pixels_of(image_sections("A title", [Section("a label", images)], columns=columns))
+    assert drawn.shape[1] == figures.WIDTH
+    wanted = to_pixels(images, factor)
+    tall = wanted.shape[1]
+    for i in (0, columns - 1, columns, columns + 1):
+        row, column = divmod(i, columns)
+        left = figures.MARGIN + column * (tall + 2)
+        found = [
+            top for top in range(drawn.shape[0] - tall + 1)
+            if np.array_equal(drawn[top : top + tall, left : left + tall], wanted[i])
+        ]  # fmt: skip
+        assert len(found) == 1, (i, row)
+
+
+def test_images_outside_the_range_are_clipped_and_grey_becomes_three_channels() -> None:
+    pixels = to_pixels(torch.tensor([[[[-1.0, 0.5, 2.0]]]]), 2)
+    assert pixels.shape == (1, 2, 6, 3)
+    assert pixels[0, 0, ::2, 0].tolist() == [0, 128, 255]
+
+
+def test_no_text_is_clipped_and_the_ground_is_white() -> None:
+    long = "A title so long that it must be wrapped, more than once, because it does not fit on one line at all"
+    named = Section(long, random_images(4, 3, 32), ("generated", "image A", "image B", "their mean"))
+    rows = [Spread(f"pair {i}, mean of squares", np.logspace(-3, 2, 50), i) for i in range(3)]
+    plane = latent_plane("The plane", torch.randn(200, 2), torch.arange(200) % 10, random_images(121, 1, 28), 2.5)
+    for figure in (
+        image_sections(long, [named], columns=4),
+        spreads(long, rows, label="distance to mean / to nearer image", mark=0.1, mark_label="the average"),
+        plane,
+    ):
+        drawn = pixels_of(figure)
+        assert drawn.shape[1] == figures.WIDTH
+        edge = np.concatenate([drawn[:3].reshape(-1, 3), drawn[-3:].reshape(-1, 3)])
+        assert (edge == 255).all()
+        assert (drawn[:, :3] == 255).all()
+        assert (drawn[:, -3:] == 255).all()
+
+
+def test_the_plane_keeps_classes_apart_and_tiles_whole() -> None:
+    tiles = to_pixels(random_images(9, 1, 4))
+    joined = mosaic(tiles, 3)
+    assert joined.shape == (12, 12, 3)
+    assert np.array_equal(joined[4:8, 8:12], tiles[5])
+    places = figures._apart(np.array([[0.0, 0.0], [0.0, 0.0], [0.1, 0.0]]), 1.0)
+    distances = [np.hypot(*(places[i] - places[j])) for i in range(3) for j in range(i)]
+    assert min(distances) > 0.9
+
+
+def test_saving_twice_gives_the_same_bytes_with_facts_inside(tmp_path, monkeypatch, capsys) -> None:
+    digests = []
+    for folder in ("one", "two"):
+        monkeypatch.setenv("VAE_CORE_FIGURES", str(tmp_path / folder))
+        figure = spreads("T", [Spread("a", np.arange(1.0, 9.0))], label="x", mark=2, mark_label="m")
+        saved = save(figure, "name", alt="the alt text", caption="the caption", source="mnist: here", svg=True)
+        assert capsys.readouterr().out == f"{saved.path}\n"
+        digests.append([(tmp_path / folder / f"name.{kind}").read_bytes() for kind in ("png", "svg")])
+    assert digests[0] == digests[1]
+    with Image.open(saved.path) as image:
+        assert image.mode == "RGBA"
+        assert np.asarray(image)[..., 3].min() == 255
+        facts = {"Title": "name", "Description": "the alt text", "Comment": "the caption", "Source": "mnist: here"}
+        assert {key: image.text.get(key) for key in facts} == facts
+    assert b"<text" in digests[0][1]  # text stays text
+    data, metadata = saved._repr_mimebundle_()
+    assert data["image/png"] == saved.path.read_bytes()
+    assert metadata["image/png"]["alt"] == "the alt text"
+
+
+def test_figures_go_to_build_unless_told_otherwise(tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("VAE_CORE_FIGURES")
+    monkeypatch.chdir(tmp_path)
+    figure = image_sections("T", [Section("", random_images(1, 1, 8))])
+    save(figure, "n", alt="a", caption="c", source="s")
+    assert (tmp_path / "build" / "figures" / "n.png").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("VAE_CORE_FIGURES", str(tmp_path / "file" / "below"))
+    figure = image_sections("T", [Section("", random_images(1, 1, 8))])
+    with pytest.raises(OSError, match=r"cannot write .*n\.png"):
+        save(figure, "n", alt="a", caption="c", source="s")
+
+
+def test_results_and_tables(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("VAE_CORE_FIGURES", str(tmp_path))
+    rows = [{"claim": "a, b", "value": 1.23456}, {"claim": "c", "value": 2}]
+    save_results("00_name", rows)
+    assert (tmp_path / "data" / "00_name.csv").read_text() == 'claim,value\n"a, b",1.23456\nc,2\n'
+    assert table(rows)._repr_markdown_().splitlines() == [
+        "| claim | value |",
+        "| --- | --- |",
+        "| a, b | 1.235 |",
+        "| c | 2 |",
+    ]

@@ -1,0 +1,233 @@
+"""The model: what its configuration refuses, shapes, seeds, where the output starts, gradients."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from vae_core.likelihood import Bernoulli, Gaussian, noise
+from vae_core.model import VAE, VAEConfig
+from vae_core.objective import elbo
+
+GAUSSIAN = {"likelihood": "gaussian", "sigma": 0.5}
+BERNOULLI = {"likelihood": "bernoulli"}
+EVERY = pytest.mark.parametrize("architecture", ["mlp", "conv"])
+BOTH = pytest.mark.parametrize("likelihood", [BERNOULLI, GAUSSIAN], ids=["bernoulli", "gaussian"])
+
+
+def tiny(*, seed=0, data_mean=None, **changes):
+    config = {"image_shape": (1, 8, 8), "latent_dim": 3, "hidden": (4, 6), **changes}
+    return VAE(VAEConfig(**config), seed=seed, data_mean=data_mean)
+
+
+def latent_is_image():
+    """A model whose two pixels are its two latents: the decoder copies z, the encoder's mean copies x."""
+    model = VAE(VAEConfig(image_shape=(1, 1, 2), likelihood="gaussian", sigma=10.0))
+    model.encoder = nn.Sequential(nn.Flatten(), nn.Linear(2, 4))
+    model.decoder = nn.Unflatten(1, (1, 1, 2))
+    model.encoder[1].weight.data = torch.eye(4, 2)
+    model.encoder[1].bias.data = torch.tensor([0.0, 0.0, math.log(0.5), math.log(3.0)])
+    return model
+
+
+def equal_weights(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"latent_dim": 0}, "latent_dim"),
+        ({"latent_dim": -1}, "latent_dim"),
+        ({"latent_dim": 2.5}, "latent_dim"),
+        ({"latent_dim": True}, "latent_dim"),
+        ({"latent_dim": "2"}, "latent_dim"),
+        ({"image_shape": (2, 8, 8)}, "channels"),
+        ({"image_shape": (8, 8)}, "image_shape"),
+        ({"image_shape": (1, 0, 8)}, "image_shape"),
+        ({"image_shape": (1, 8, 8.0)}, "image_shape"),
+        ({"hidden": ()}, "hidden"),
+        ({"hidden": (8, 0)}, "hidden"),
+        ({"hidden": (8.0,)}, "hidden"),
+        ({"architecture": "resnet"}, "architecture"),
+        ({"activation": "sine"}, "activation"),
+        ({"likelihood": "laplace"}, "likelihood"),
+        ({"output_bias": "mean"}, "output_bias"),
+        ({"sigma": 0.5}, "sigma"),
+        ({"likelihood": "gaussian"}, "sigma"),
+        ({"likelihood": "gaussian", "sigma": 0.0}, "sigma"),
+        ({"likelihood": "gaussian", "sigma": -1.0}, "sigma"),
+        ({"likelihood": "gaussian", "sigma": math.nan}, "sigma"),
+        ({"likelihood": "gaussian", "sigma": math.inf}, "sigma"),
+    ],
+    ids=str,
+)
+def test_config_refuses_in_one_line_that_names_the_field(changes, named):
+    with pytest.raises(ValueError, match=named) as error:
+        VAEConfig(**changes)
+    assert "\n" not in str(error.value)
+
+
+def test_config_survives_json_and_stays_hashable():
+    config = VAEConfig(image_shape=(3, 32, 32), hidden=(64, 32), architecture="conv", likelihood="gaussian", sigma=0.1)
+    again = VAEConfig(**json.loads(json.dumps(dataclasses.asdict(config))))
+    assert again == config
+    assert hash(again) == hash(config)
+
+
+def test_config_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        VAEConfig().latent_dim = 3
+
+
+@EVERY
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(28, 28), (32, 32), (33, 17), (1, 1), (5, 7)], ids=str)
+def test_every_image_size_comes_back(architecture, channels, size):
+    shape = (channels, *size)
+    model = tiny(image_shape=shape, architecture=architecture)
+    x = torch.rand(2, *shape)
+    posterior, likelihood = model(x, torch.zeros(2, 3))
+    assert posterior.mean.shape == posterior.deviation.shape == (2, 3)
+    assert likelihood.mean.shape == likelihood.sample(0).shape == x.shape
+    assert likelihood.log_prob(x).shape == (2,)
+    assert model.decode(torch.zeros(5, 3)).mean.shape == (5, *shape)
+    assert model.sample(4, seed=0).shape == (4, *shape)
+    assert model.reconstruct(x).shape == x.shape
+
+
+def test_mlp_has_the_layers_of_its_config():
+    model = tiny(hidden=(16, 8))
+    encoder = (64 * 16 + 16) + (16 * 8 + 8) + (8 * 6 + 6)
+    decoder = (3 * 8 + 8) + (8 * 16 + 16) + 16 * 64
+    assert sum(p.numel() for p in model.parameters()) == encoder + decoder + 64
+
+
+@EVERY
+def test_activation_and_likelihood_are_those_of_the_config(architecture):
+    x = torch.rand(2, 1, 8, 8)
+    means = [tiny(architecture=architecture, activation=name).reconstruct(x) for name in ("relu", "tanh", "silu")]
+    assert not torch.equal(means[0], means[1])
+    assert not torch.equal(means[1], means[2])
+    assert isinstance(tiny(**BERNOULLI).decode(torch.zeros(1, 3)), Bernoulli)
+    gaussian = tiny(**GAUSSIAN).decode(torch.zeros(1, 3))
+    assert isinstance(gaussian, Gaussian)
+    assert gaussian.sigma == 0.5
+
+
+@EVERY
+def test_weights_depend_on_the_seed_alone(architecture):
+    torch.manual_seed(1)
+    first = tiny(architecture=architecture, seed=5)
+    torch.manual_seed(2)
+    assert equal_weights(tiny(architecture=architecture, seed=5), first)
+    for other in (6, 5 + 2**32):
+        assert not equal_weights(tiny(architecture=architecture, seed=other), first)
+
+
+@EVERY
+def test_the_global_random_state_is_untouched(architecture):
+    before = torch.random.get_rng_state()
+    model = tiny(architecture=architecture)
+    model(torch.zeros(2, 1, 8, 8), torch.zeros(2, 3))
+    model.sample(2, seed=0)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@EVERY
+@BOTH
+def test_output_bias_starts_at_zero(architecture, likelihood):
+    assert not tiny(architecture=architecture, **likelihood).output_bias.any()
+
+
+@EVERY
+@BOTH
+def test_output_bias_can_start_at_the_data_mean(architecture, likelihood):
+    data_mean = 0.1 + 0.8 * torch.rand(1, 8, 8)
+    model = tiny(architecture=architecture, output_bias="data_mean", data_mean=data_mean, **likelihood)
+    for weights in model.decoder.parameters():
+        nn.init.zeros_(weights)
+    torch.testing.assert_close(model.sample(3, seed=0), data_mean.expand(3, 1, 8, 8))
+
+
+def test_output_bias_of_black_and_white_pixels_is_finite():
+    data_mean = torch.arange(64).reshape(1, 8, 8) % 2
+    model = tiny(output_bias="data_mean", data_mean=data_mean)
+    torch.testing.assert_close(torch.sigmoid(model.output_bias), data_mean.float(), atol=2e-3, rtol=0)
+    assert torch.isfinite(model.output_bias).all()
+
+
+def test_output_bias_at_the_data_mean_needs_one():
+    with pytest.raises(ValueError, match="data_mean"):
+        tiny(output_bias="data_mean")
+
+
+@EVERY
+def test_train_and_eval_mode_mean_the_same(architecture):
+    model, x, eps = tiny(architecture=architecture), torch.rand(4, 1, 8, 8), noise((4, 3), 0)
+    training, evaluating = model.train()(x, eps), model.eval()(x, eps)
+    assert torch.equal(training[0].mean, evaluating[0].mean)
+    assert torch.equal(training[0].deviation, evaluating[0].deviation)
+    assert torch.equal(training[1].mean, evaluating[1].mean)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 8, 7), (2, 3, 8, 8), (1, 8, 8), (2, 64)], ids=str)
+def test_encode_refuses_other_shapes(shape):
+    with pytest.raises(ValueError, match="images must be"):
+        tiny().encode(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (3,), (2, 3, 1), (3, 4)], ids=str)
+def test_decode_refuses_other_shapes(shape):
+    with pytest.raises(ValueError, match="latents must be"):
+        tiny().decode(torch.zeros(shape))
+
+
+def test_the_sample_that_noise_picks_is_mean_plus_deviation_times_noise():
+    model, x, eps = latent_is_image(), torch.rand(4, 1, 1, 2), noise((4, 2), 0)
+    posterior, likelihood = model(x, eps)
+    torch.testing.assert_close(posterior.mean, x.flatten(1))
+    torch.testing.assert_close(posterior.deviation, torch.tensor([0.5, 3.0]).expand(4, 2))
+    torch.testing.assert_close(likelihood.mean.flatten(1), x.flatten(1) + torch.tensor([0.5, 3.0]) * eps)
+
+
+def test_sample_draws_decoder_means_from_the_standard_normal_prior():
+    pixels = latent_is_image().sample(20_000, seed=0).flatten(1)  # sigma = 10 would show
+    torch.testing.assert_close(pixels.mean(0), torch.zeros(2), atol=0.03, rtol=0)
+    torch.testing.assert_close(torch.cov(pixels.T), torch.eye(2), atol=0.04, rtol=0)
+
+
+@EVERY
+def test_sample_depends_on_the_seed_alone_and_draws_no_logits(architecture):
+    model = tiny(architecture=architecture)
+    model.output_bias.data.fill_(3.0)
+    first = model.sample(50, seed=1)
+    torch.manual_seed(0)
+    assert torch.equal(model.sample(50, seed=1), first)
+    assert not torch.equal(model.sample(50, seed=2), first)
+    assert first.min() >= 0
+    assert first.max() <= 1
+    assert not first.requires_grad
+
+
+def test_reconstruct_decodes_the_posterior_mean():
+    model, x = latent_is_image(), torch.rand(4, 1, 1, 2)
+    torch.testing.assert_close(model.reconstruct(x), x)
+    assert torch.equal(model.reconstruct(x), model(x, torch.zeros(4, 2))[1].mean)
+
+
+def test_reconstruct_of_bernoulli_is_a_probability():
+    model, x = tiny(), torch.rand(4, 1, 8, 8)
+    assert torch.equal(model.reconstruct(x), torch.sigmoid(model.decode(model.encode(x).mean).logits))
+
+
+@EVERY
+@BOTH
+def test_every_parameter_receives_a_gradient(architecture, likelihood):
+    model = tiny(architecture=architecture, activation="tanh", **likelihood)
+    elbo(model, torch.rand(8, 1, 8, 8), noise((8, 3), 0)).loss().backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not without

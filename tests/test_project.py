@@ -1,0 +1,170 @@
+"""The project's own rules: layers, sizes, pairs, install lines, quoted numbers."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import pytest
+from conftest import CHECKOUT
+
+from vae_core.notebook import find_notebooks
+
+MODULES = sorted((CHECKOUT / "vae_core").glob("*.py"))
+# who may import whom at module level or inside functions; ground floor first
+LAYERS = {
+    "__init__": set(),
+    "download": set(),
+    "data": {"download"},
+    "likelihood": set(),
+    "provenance": set(),
+    "verdict": set(),
+    "quality": set(),
+    "model": {"likelihood"},
+    "objective": {"model", "likelihood"},
+    "metrics": {"objective", "model", "likelihood"},
+    "train": {"metrics", "objective", "data", "model", "likelihood"},
+    "runs": {"train", "model"},
+    "latent": {"model", "objective"},
+    "figures": {"provenance"},
+    "explore": {"latent", "figures", "model", "objective", "likelihood"},
+    "notebook": set(),
+    "reproduce": {"notebook", "provenance"},
+    "cli": {"__init__", "data", "notebook", "provenance", "reproduce"},
+    "__main__": {"cli"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "vae_core":
+            rest = (node.module or "").split(".")[1:]
+            known = {module.stem for module in MODULES}
+            found |= set(rest) or {a.name if a.name in known else "__init__" for a in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("vae_core.")}
+    return found
+
+
+def test_every_module_imports_only_what_its_layer_may() -> None:
+    assert {path.stem for path in MODULES} == set(LAYERS)
+    for path in MODULES:
+        assert imports(path) <= LAYERS[path.stem], path.stem
+
+
+def test_modules_stay_small() -> None:
+    lines = {path.stem: len(path.read_text().splitlines()) for path in MODULES}
+    assert max(lines.values()) <= 300, max(lines, key=lines.get)
+    assert sum(lines.values()) <= 4500
+    training = ("data", "likelihood", "model", "objective", "train", "metrics")
+    assert sum(lines[name] for name in training) <= 1800
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    heavy = ("torch", "torchvision", "matplotlib", "ipywidgets")
+    code = f"import sys, vae_core; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_package_answers_for_all_its_public_names() -> None:
+    import vae_core
+
+    for name in vae_core.__all__:
+        assert getattr(vae_core, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        vae_core.nothing  # noqa: B018
+
+
+def test_notebook_pairs_are_in_sync_and_without_outputs() -> None:
+    assert len(find_notebooks(CHECKOUT)) == 4  # reading a pair fails when its halves differ
+    assert {path.suffix for path in (CHECKOUT / "notebooks").iterdir() if path.is_file()} == {".py", ".ipynb"}
+    for path in (CHECKOUT / "notebooks").glob("*.ipynb"):
+        for cell in json.loads(path.read_text())["cells"]:
+            assert not cell.get("outputs"), path.name
+            assert cell.get("execution_count") is None, path.name
+
+
+def test_notebooks_keep_their_rhythm() -> None:
+    for path in (CHECKOUT / "notebooks").glob("*.py"):
+        notebook = jupytext.read(path)
+        text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown").lower()
+        for part in ("your prediction", "claimed against measured", "verdict", "explore", "try it", "further reading"):
+            assert part in text or (part == "verdict" and "verdict." in path.read_text()), (path.name, part)
+        assert notebook.metadata["kernelspec"]["name"] == "python3"
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                assert "class " not in cell.source, path.name
+                assert len(cell.source.splitlines()) <= 22, (path.name, cell.source)
+
+
+def test_parameters_are_plain_scalars() -> None:
+    for notebook in find_notebooks(CHECKOUT):
+        assert {type(value) for value in notebook.parameters.values()} <= {int, float, str, bool}
+        assert "seed" in notebook.parameters
+        assert "data" in notebook.parameters
+        assert set(notebook.presets) == {"fast", "full"}
+
+
+def test_conda_and_make_install_the_same() -> None:
+    make = re.search(r"^INSTALL := (.*)$", (CHECKOUT / "Makefile").read_text(), re.M)[1]
+    conda = re.findall(r"^      - (.*)$", (CHECKOUT / "environment.yml").read_text(), re.M)
+    assert " ".join(conda) == make
+
+
+def test_the_lock_holds_every_dependency() -> None:
+    import tomllib
+
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    locked = {
+        line.split("==")[0].lower().replace("_", "-") for line in (CHECKOUT / "requirements.lock").read_text().split()
+    }
+    for line in wanted:
+        assert re.match(r"[\w-]+", line)[0].lower() in locked, line
+
+
+def test_the_manifest_describes_the_figures_that_are_there() -> None:
+    from vae_core.provenance import sha256
+
+    manifest = json.loads((CHECKOUT / "figures" / "manifest.json").read_text())
+    assert {path.name for path in (CHECKOUT / "figures").glob("*.png")} == set(manifest)
+    for name, entry in manifest.items():
+        assert entry["sha256"] == sha256(CHECKOUT / "figures" / name), name
+        assert entry["threads"] == 1
+        assert entry["source"].startswith(entry["parameters"]["data"] + ":")
+        assert len(entry["alt"]) > 40, name
+        assert entry["caption"], name
+    for notebook in find_notebooks(CHECKOUT):
+        for figure in notebook.figures(notebook.parameters):
+            assert manifest[f"{figure}.png"]["notebook"] == notebook.name
+            assert manifest[f"{figure}.png"]["parameters"] == notebook.parameters
+    assert sum(path.stat().st_size for path in (CHECKOUT / "figures").rglob("*") if path.is_file()) < 10e6
+
+
+def test_readme_shows_every_figure_of_the_post_with_its_alt_text() -> None:
+    readme = (CHECKOUT / "README.md").read_text()
+    manifest = json.loads((CHECKOUT / "figures" / "manifest.json").read_text())
+    nine = [f"latent_dim_{d}" for d in (2, 4, 10)] + [f"cifar_{n}" for n in (200, 100, 25)]
+    for name in nine + [f"batch_average_{k}" for k in (1, 2, 3)]:
+        assert f'src="figures/{name}.png" alt="{manifest[name + ".png"]["alt"]}"' in readme, name
+
+
+def test_numbers_in_the_readme_are_the_measured_ones() -> None:
+    readme = (CHECKOUT / "README.md").read_text()
+    results = json.loads((CHECKOUT / "figures" / "data" / "results.json").read_text())
+    measured = {row["claim"]: row["value"] for rows in results.values() for row in rows}
+    quoted = re.findall(r"<!-- (.+?) -->\s*(-?[\d.]+)", readme)
+    assert len(quoted) >= 6
+    for claim, number in quoted:
+        digits = len(number.partition(".")[2])
+        assert float(number) == pytest.approx(measured[claim], abs=0.5 * 10**-digits), claim
+
+
+def test_command_help_names_every_command() -> None:
+    for start in ([sys.executable, "-m", "vae_core"], [str(Path(sys.executable).with_name("vae-core"))]):
+        told = subprocess.run([*start, "--help"], capture_output=True, text=True, check=True).stdout
+        assert {"reproduce", "status", "data"} <= set(told.split())

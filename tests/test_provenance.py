@@ -1,0 +1,50 @@
+import json
+
+import pytest
+
+from vae_core import provenance
+
+
+def test_an_entry_changes_only_with_its_digest(tmp_path) -> None:
+    path = tmp_path / "manifest.json"
+    provenance.update_manifest(path, {"a.png": {"sha256": "1", "versions": "old"}, "b.png": {"sha256": "2"}})
+    before = path.stat().st_mtime_ns
+    provenance.update_manifest(path, {"a.png": {"sha256": "1", "versions": "new"}})
+    assert json.loads(path.read_text())["a.png"]["versions"] == "old"
+    assert path.stat().st_mtime_ns == before
+    provenance.update_manifest(path, {"a.png": {"sha256": "3", "versions": "new"}})
+    assert json.loads(path.read_text()) == {"a.png": {"sha256": "3", "versions": "new"}, "b.png": {"sha256": "2"}}
+
+
+@pytest.mark.parametrize("content", ["{", "[]", ""])
+def test_a_damaged_manifest_is_named(tmp_path, content: str) -> None:
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(ValueError, match=r"manifest\.json .*restore it or delete it"):
+        provenance.read_json(tmp_path / "manifest.json")
+
+
+def test_results_of_one_notebook_replace_only_their_own(tmp_path) -> None:
+    provenance.merge_results(tmp_path, "01", [{"claim": "x", "value": 1.0}])
+    provenance.merge_results(tmp_path, "00", [{"claim": "y", "value": 2.0}])
+    provenance.merge_results(tmp_path, "01", [{"claim": "x", "value": 3.0}])
+    assert json.loads((tmp_path / "results.json").read_text())["01"] == [{"claim": "x", "value": 3.0}]
+    assert (tmp_path / "results.csv").read_text() == "notebook,claim,value\n00,y,2.0\n01,x,3.0\n"
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_part(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "f"
+    provenance.write_bytes(path, b"old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.replace", full)
+    with pytest.raises(OSError, match=r"cannot write .*No space left"):
+        provenance.write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_versions_and_machine_say_something() -> None:
+    assert {"python", "torch", "numpy", "matplotlib"} <= set(provenance.versions())
+    assert provenance.machine().count(",") >= 1

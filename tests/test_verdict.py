@@ -1,0 +1,91 @@
+"""Every sentence a verdict can say, from a table made for it."""
+
+import math
+
+import pytest
+
+from vae_core.verdict import batch_average, cifar_blur, latent_dimension
+
+CERTAIN, UNSURE = {2: 0.5, 4: 0.5, 10: 0.5}, {2: 50.0, 4: 50.0, 10: 50.0}
+
+
+@pytest.mark.parametrize(
+    ("elbo", "error", "expected"),
+    [
+        ({2: -150.0, 4: -130.0, 10: -105.0}, CERTAIN, "The claim holds"),
+        ({10: -105.0, 2: -150.0, 4: -130.0}, CERTAIN, "The claim holds"),
+        ({2: -150.0, 4: -105.0, 10: -130.0}, CERTAIN, "The claim fails"),
+        ({2: -105.0, 4: -130.0, 10: -150.0}, CERTAIN, "The claim fails"),
+        ({2: -150.0, 4: -130.0, 10: -129.0}, CERTAIN, "Undecided"),
+        ({2: -150.0, 4: -130.0, 10: -131.0}, CERTAIN, "Undecided"),
+        ({2: -150.0, 4: -130.0, 10: -105.0}, UNSURE, "Undecided"),
+        ({2: -150.0, 4: -130.0, 10: -105.0}, {2: 0.5, 4: 0.5, 10: 50.0}, "Undecided"),
+    ],
+    ids=["rises", "in any order", "falls late", "falls", "flat", "slightly down", "noisy", "one noisy end"],
+)
+def test_latent_dimension(elbo, error, expected):
+    said = latent_dimension(elbo, error, posts_setting=True)
+    assert said.startswith(expected)
+    numbers = ", ".join(f"{elbo[d]:.1f}" for d in (2, 4, 10))
+    assert said.endswith(f"The test ELBO goes {numbers} nats at 2, 4, 10.")
+
+
+@pytest.mark.parametrize(
+    ("gain", "expected"), [(2.9, "holds"), (2.7, "Undecided"), (-2.7, "Undecided"), (-2.9, "fails")]
+)
+def test_latent_dimension_decides_at_two_standard_errors_of_the_difference(gain, expected):
+    assert expected in latent_dimension({2: 0.0, 4: gain}, {2: 1.0, 4: 1.0}, posts_setting=True)  # 2 sqrt(2) = 2.83
+
+
+BLURRY, SHARP = -2.0, -0.5
+
+
+@pytest.mark.parametrize(
+    ("naive", "scaled", "expected"),
+    [
+        ([SHARP, SHARP, SHARP], [SHARP, SHARP, SHARP], "The claim fails"),
+        ([BLURRY, BLURRY, SHARP], [BLURRY, BLURRY, BLURRY], "The claim fails"),
+        ([-math.log(200), -math.log(100), -math.log(25)], [SHARP, 0.1, SHARP], "not because the images are few"),
+        ([-math.inf] * 3, [SHARP, 0.1, SHARP], "not because the images are few"),
+        ([BLURRY, BLURRY, BLURRY], [BLURRY, BLURRY, BLURRY], "the scale of the loss is not the cause"),
+        ([BLURRY, BLURRY, BLURRY], [-math.inf, BLURRY, BLURRY], "the scale of the loss is not the cause"),
+        ([BLURRY, BLURRY, BLURRY], [BLURRY, SHARP, SHARP], "it depends on the number of images"),
+        ([BLURRY, BLURRY, BLURRY], [SHARP, SHARP, BLURRY], "it depends on the number of images"),
+    ],
+)
+def test_cifar_blur(naive, scaled, expected):
+    counts = (200, 100, 25)
+    said = cifar_blur(dict(zip(counts, naive, strict=True)), dict(zip(counts, scaled, strict=True)), posts_setting=True)
+    assert expected in said
+    assert said.startswith("The claim fails" if expected == "The claim fails" else "The claim holds")
+
+
+@pytest.mark.parametrize(("ratio", "blurry"), [(0.24, True), (0.26, False)])
+def test_blurry_is_a_quarter_of_the_energy(ratio, blurry):
+    said = cifar_blur({25: math.log(ratio)}, {25: 0.0}, posts_setting=True)
+    assert said.startswith("The claim holds") == blurry
+
+
+@pytest.mark.parametrize(
+    ("before", "naive", "scaled", "expected"),
+    [
+        ([0.0, 0.0], [1.0, 1.0], [0.1, 0.2], "The observation holds, the explanation does not"),
+        ([0.0, 0.0], [1.0, 1.0], [1.0, 1.0], "averaged gradients remain a candidate"),
+        ([0.0, 0.0], [1.0, 1.0], [0.1, 0.6], "averaged gradients remain a candidate"),
+        ([0.0, 0.0], [1.0, 0.9], [0.0, 0.0], "The observation fails"),
+        ([0.0, 0.0], [0.0, 0.0], [0.0, 0.0], "The observation fails"),
+        ([0.0, 1.0], [1.0, 1.0], [0.0, 0.0], "No verdict: the untrained decoder already draws the mean"),
+        ([1.0, 1.0], [0.0, 0.0], [0.0, 0.0], "No verdict: the untrained decoder already draws the mean"),
+    ],
+)
+def test_batch_average(before, naive, scaled, expected):
+    assert expected in batch_average(before, naive, scaled, posts_setting=True)
+
+
+def test_away_from_the_posts_setting_nothing_is_said():
+    said = [
+        latent_dimension({2: -150.0, 4: -130.0}, CERTAIN, posts_setting=False),
+        cifar_blur({25: BLURRY}, {25: SHARP}, posts_setting=False),
+        batch_average([0.0], [1.0], [0.0], posts_setting=False),
+    ]
+    assert said == ["Not the post's setting: no verdict."] * 3
