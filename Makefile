@@ -20,10 +20,10 @@ lab: $(READY)  ## JupyterLab on notebooks/
 	VAE_CORE_FIGURES=$${VAE_CORE_FIGURES:-$(CURDIR)/build/figures} $(BIN)/jupyter lab notebooks $(LAB)
 
 check: $(READY)  ## format, lint, types, notebook pairs in sync
-	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/python tests/pairs.py
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/python -m pytest -q tests/test_project.py
 
 sync: $(READY)  ## bring each notebook pair together, the newer half wins
-	$(BIN)/jupytext --sync notebooks/*.py && $(BIN)/python tests/pairs.py --strip
+	$(BIN)/jupytext --sync notebooks/*.py && $(BIN)/jupyter nbconvert --clear-output --inplace notebooks/*.ipynb
 
 browser:  ## install what the browser tests need (Debian, Ubuntu)
 	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium)

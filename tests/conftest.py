@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -30,6 +31,9 @@ def checkout(tmp_path: Path) -> Path:
         )
     shutil.copy(CHECKOUT / "pyproject.toml", copy)
     return copy
+
+
+torch.set_num_threads(1)  # small tensors: threads only get in each other's way
 
 
 @pytest.fixture(autouse=True)

@@ -427,7 +427,7 @@ def image(mode, value):
         ("CMYK", (0, 255, 255, 0), "tif", {}, (255, 0, 0)),
         ("CMYK", (0, 0, 0, 0), "jpg", {}, WHITE),
         ("I;16", 100 * 257, "png", {}, [100]),
-        ("I;16", 257, "png", {}, [1]),  # dark, and not brightened
+        ("I;16", 200, "png", {}, [1]),  # dark, and not brightened
         ("I", 100 * 257, "tif", {}, [100]),
         ("F", 100.0, "tif", {}, [100]),
         ("F", 0.4, "tif", {}, [102]),

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torchvision import datasets
 
-from vae_core import load_images
+from vae_core.data import load_images, on_disk
 from vae_core.download import DataUnavailable, _unreachable, download
 
 ARCHIVE = "cifar-10-python.tar.gz"
@@ -260,6 +260,7 @@ def test_an_archive_on_disk_is_not_fetched_again(server, tmp_path):
     (tmp_path / ARCHIVE).write_bytes(server.files[ARCHIVE])
     fetch(dataset, tmp_path)
     assert server.seen == []
+    assert on_disk("cifar10", tmp_path)
     assert len(dataset(tmp_path, train=False).data) == 10
 
 
@@ -356,6 +357,7 @@ def test_not_found(server, monkeypatch, tmp_path):
     ):
         load_images("mnist", root=tmp_path)
     assert not list(tmp_path.rglob("*.gz"))
+    assert not on_disk("mnist", tmp_path)
 
 
 def test_a_failure_is_remembered_until_wait(server, monkeypatch, tmp_path):
@@ -397,12 +399,18 @@ def test_a_full_disk(server, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
-def test_several_at_once_fetch_one_good_file(server, monkeypatch, tmp_path, name):
+@pytest.mark.parametrize("fetched", [False, True])
+def test_several_at_once_end_with_one_good_file(server, monkeypatch, tmp_path, name, fetched):
     dataset = mnist(server, "quick", n=5000) if name == "mnist" else cifar(server, "quick", n=2000)
     monkeypatch.setattr(datasets, dataset.__name__, dataset)
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: load_images(name, root=tmp_path), range(4)))
+    if fetched:  # and not yet unpacked
+        folder = tmp_path / "MNIST" / "raw" if name == "mnist" else tmp_path
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, content in server.files.items():
+            (folder / file).write_bytes(content)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: load_images(name, root=tmp_path), range(8)))
     assert all(torch.equal(one.images, found[0].images) for one in found)
     assert found[0].images.numpy().tobytes() == random_bytes(found[0].images.numel())
-    assert len(server.seen) == len(server.files)
+    assert len(server.seen) == (0 if fetched else len(server.files))
     assert not list(tmp_path.rglob("*.part"))

@@ -128,3 +128,17 @@ def test_share_at_mean_compares_with_a_ratio():
 def test_what_is_not_a_pair_of_such_images_is_refused(shape):
     with pytest.raises(ValueError, match="a pair of images like"):
         pair_distances(torch.rand(5, 1, 8, 8), torch.zeros(shape, dtype=torch.uint8))
+
+
+def test_only_bytes_are_images() -> None:
+    images = torch.rand(2, 1, 8, 8)
+    with pytest.raises(ValueError, match="must be uint8"):
+        evaluate(VAE(VAEConfig((1, 8, 8))), images)
+    with pytest.raises(ValueError, match="must be uint8"):
+        pair_distances(images, images)
+
+
+def test_a_model_in_double_precision_is_measured_in_it() -> None:
+    images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    model = VAE(VAEConfig((1, 8, 8)))
+    assert evaluate(model, images).elbo == pytest.approx(evaluate(model.double(), images).elbo, rel=1e-5)

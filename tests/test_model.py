@@ -108,10 +108,10 @@ def test_mlp_has_the_layers_of_its_config():
 
 @EVERY
 def test_activation_and_likelihood_are_those_of_the_config(architecture):
-    x = torch.rand(2, 1, 8, 8)
-    means = [tiny(architecture=architecture, activation=name).reconstruct(x) for name in ("relu", "tanh", "silu")]
-    assert not torch.equal(means[0], means[1])
-    assert not torch.equal(means[1], means[2])
+    for name, expected in (("relu", nn.ReLU), ("tanh", nn.Tanh), ("silu", nn.SiLU)):
+        model = tiny(architecture=architecture, activation=name)
+        for half in (model.encoder, model.decoder):
+            assert sum(isinstance(layer, expected) for layer in half) == 2
     assert isinstance(tiny(**BERNOULLI).decode(torch.zeros(1, 3)), Bernoulli)
     gaussian = tiny(**GAUSSIAN).decode(torch.zeros(1, 3))
     assert isinstance(gaussian, Gaussian)
@@ -231,3 +231,31 @@ def test_every_parameter_receives_a_gradient(architecture, likelihood):
     elbo(model, torch.rand(8, 1, 8, 8), noise((8, 3), 0)).loss().backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert not without
+
+
+def test_training_the_output_bias_leaves_the_given_mean_alone() -> None:
+    mean = torch.full((1, 8, 8), 0.5)
+    config = VAEConfig((1, 8, 8), likelihood="gaussian", sigma=1.0, output_bias="data_mean")
+    VAE(config, data_mean=mean).output_bias.data.add_(1)
+    assert (mean == 0.5).all()
+
+
+def test_only_the_last_convolution_of_the_decoder_has_no_bias() -> None:
+    model = VAE(VAEConfig((1, 8, 8), hidden=(1, 8), architecture="conv"))
+    convolutions = [layer for layer in model.decoder if isinstance(layer, nn.Conv2d)]
+    assert [layer.bias is not None for layer in convolutions] == [True, False]
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (64,), (1, 4, 16)])
+def test_a_data_mean_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="data_mean must be"):
+        VAE(VAEConfig((1, 8, 8), output_bias="data_mean"), data_mean=torch.zeros(shape))
+
+
+@pytest.mark.parametrize("wrong", [
+    {"hidden": 400}, {"image_shape": None}, {"likelihood": "gaussian", "sigma": "a"},
+    {"likelihood": "gaussian", "sigma": True}, {"likelihood": "gaussian", "sigma": 1e200},
+])  # fmt: skip
+def test_values_of_the_wrong_kind_are_refused(wrong: dict) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        VAEConfig(**wrong)

@@ -157,7 +157,7 @@ def test_numbers_in_the_readme_are_the_measured_ones() -> None:
     readme = (CHECKOUT / "README.md").read_text()
     results = json.loads((CHECKOUT / "figures" / "data" / "results.json").read_text())
     measured = {row["claim"]: row["value"] for rows in results.values() for row in rows}
-    quoted = re.findall(r"<!-- (.+?) -->\s*(-?[\d.]+)", readme)
+    quoted = re.findall(r"<!-- (.+?) -->\s*(-?\d+(?:\.\d+)?)", readme)
     assert len(quoted) >= 6
     for claim, number in quoted:
         digits = len(number.partition(".")[2])

@@ -78,3 +78,8 @@ def test_no_images_are_refused():
         sharpness(none, images)
     with pytest.raises(ValueError, match="at least one image"):
         sharpness(images, none)
+
+
+def test_images_that_are_not_numbers_have_no_sharpness() -> None:
+    images = torch.rand(2, 1, 8, 8)
+    assert math.isnan(sharpness(images * math.nan, images))

@@ -15,6 +15,7 @@ import pytest
 from vae_core import notebook as declared
 from vae_core.reproduce import reproduce
 
+pytestmark = pytest.mark.notebook
 PARAMETERS = 'data = "photos-sample"\nepochs = 3\nrate = 0.5\nnames = "1,2"\nquick = False\nseed = 0'
 DRAW = """\
 import torch

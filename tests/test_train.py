@@ -180,12 +180,18 @@ def test_record_elbo_is_reconstruction_minus_kl_whatever_beta():
         assert record.validation_elbo is None
 
 
-@pytest.mark.parametrize("log_every", [1, 3, 4, 6, 99])
-def test_records_weigh_every_image_once(log_every):
-    """Frozen weights and a posterior without width: the records must average to the evaluation."""
-    model, images = small(), some_images(10)
+def noiseless():
+    """A model whose posterior is so narrow that the noise does not matter."""
+    model = small()
     model.encoder[-1].weight.data[2:] = 0
     model.encoder[-1].bias.data[2:] = -20
+    return model
+
+
+@pytest.mark.parametrize("log_every", [1, 3, 4, 6, 99])
+def test_records_weigh_every_image_once(log_every):
+    """With frozen weights and no noise the records must average to the evaluation."""
+    model, images = noiseless(), some_images(10)
     records = list(train(model, images, settings(epochs=2, learning_rate=0, log_every=log_every)))
     seen = [0, 4, 8, 10, 14, 18, 20]  # images after each step: batches of 4, 4 and 2
     steps = [0, *(record.step for record in records)]
@@ -195,6 +201,20 @@ def test_records_weigh_every_image_once(log_every):
     for name in ("elbo", "reconstruction", "kl"):
         mean = sum(n * getattr(record, name) for n, record in zip(counts, records, strict=True)) / 20
         assert mean == pytest.approx(getattr(found, name), rel=1e-5)
+
+
+def test_every_epoch_sees_every_image_once_in_an_order_of_its_own():
+    """With frozen weights and no noise the reconstruction term tells the images apart."""
+
+    def orders(seed):
+        config = settings(batch_size=1, epochs=3, learning_rate=0, log_every=1, seed=seed)
+        seen = [round(record.reconstruction, 3) for record in train(noiseless(), some_images(6), config)]
+        return [tuple(seen[epoch * 6 : epoch * 6 + 6]) for epoch in range(3)]
+
+    epochs = orders(0) + orders(1)
+    assert len(set(epochs)) == 6
+    assert {frozenset(order) for order in epochs} == {frozenset(epochs[0])}
+    assert len(set(epochs[0])) == 6
 
 
 def test_noise_is_new_at_every_step_and_for_every_seed():
@@ -329,8 +349,8 @@ def test_training_improves_the_elbo_of_a_simple_set():
     *_, last = train(model, images[::2], config, validation=images[1::2])
     best = 64 / 2 * -math.log(2 * math.pi * 0.1**2)  # without any error, and at no cost
     assert before < 0
-    assert best - 20 < last.validation_elbo < best
-    assert best - 20 < last.elbo < best
+    assert best - 40 < last.validation_elbo < best
+    assert best - 40 < last.elbo < best
 
 
 def test_beta_is_the_weight_of_the_kl():
@@ -354,7 +374,7 @@ def test_a_pair_collapses_to_its_mean_below_kappa_1_only(kappa, collapses):
     squared_distance = (pair.double() / 255).diff(dim=0).square().sum().item()
     model = small(hidden=(16,), activation="tanh", sigma=math.sqrt(squared_distance / (4 * kappa)))
     assert pair_distances(model.sample(1000, seed=0), pair).share_at_mean() == 0  # not there before training
-    list(train(model, pair, settings(epochs=800, batch_size=2, learning_rate=1e-2, log_every=400)))
+    list(train(model, pair, settings(epochs=1500, batch_size=2, learning_rate=1e-2, log_every=500)))
     share = pair_distances(model.sample(1000, seed=0), pair).share_at_mean()
     kl = evaluate(model, pair).kl
     if collapses:
@@ -363,3 +383,9 @@ def test_a_pair_collapses_to_its_mean_below_kappa_1_only(kappa, collapses):
     else:
         assert kl > 0.5
         assert share < 0.5
+
+
+@pytest.mark.parametrize("wrong", [{"learning_rate": True}, {"beta": True}, {"warmup": 1.5}])
+def test_numbers_of_the_wrong_kind_are_refused(wrong: dict) -> None:
+    with pytest.raises(ValueError, match="must be a number"):
+        TrainConfig(**wrong)

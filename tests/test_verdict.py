@@ -70,8 +70,8 @@ def test_blurry_is_a_quarter_of_the_energy(ratio, blurry):
     ("before", "naive", "scaled", "expected"),
     [
         ([0.0, 0.0], [1.0, 1.0], [0.1, 0.2], "The observation holds, the explanation does not"),
-        ([0.0, 0.0], [1.0, 1.0], [1.0, 1.0], "averaged gradients remain a candidate"),
-        ([0.0, 0.0], [1.0, 1.0], [0.1, 0.6], "averaged gradients remain a candidate"),
+        ([0.0, 0.0], [1.0, 1.0], [1.0, 1.0], "undoes it for 0 of 2 pairs. Averaged gradients remain a candidate"),
+        ([0.0, 0.0], [1.0, 1.0], [0.1, 0.6], "undoes it for 1 of 2 pairs. Averaged gradients remain a candidate"),
         ([0.0, 0.0], [1.0, 0.9], [0.0, 0.0], "The observation fails"),
         ([0.0, 0.0], [0.0, 0.0], [0.0, 0.0], "The observation fails"),
         ([0.0, 1.0], [1.0, 1.0], [0.0, 0.0], "No verdict: the untrained decoder already draws the mean"),
@@ -89,3 +89,9 @@ def test_away_from_the_posts_setting_nothing_is_said():
         batch_average([0.0], [1.0], [0.0], posts_setting=False),
     ]
     assert said == ["Not the post's setting: no verdict."] * 3
+
+
+def test_what_was_not_measured_has_no_verdict() -> None:
+    assert latent_dimension({2: -100.0}, {2: 0.5}, posts_setting=True).startswith("No verdict")
+    assert cifar_blur({25: math.nan}, {25: 0.0}, posts_setting=True).startswith("No verdict")
+    assert batch_average([0.0], [math.nan], [0.0], posts_setting=True).startswith("No verdict")

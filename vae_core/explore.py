@@ -96,7 +96,7 @@ def explore(model: VAE, images: Tensor | None = None) -> widgets.Widget:
         controls.append(widgets.HBox([encode_button, which]))
         shown.append(original)
     draw()
-    pictures = widgets.HBox(shown + ([map_] if map_ is not None else []))
+    pictures = widgets.HBox(shown + ([map_] if map_ is not None else []), layout={"align_items": "flex-start"})
     return widgets.VBox([pictures, widgets.HBox([widgets.VBox(list(sliders.values())), widgets.VBox(controls)])])
 
 

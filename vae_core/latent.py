@@ -10,16 +10,14 @@ from vae_core.objective import gaussian_kl
 @torch.no_grad()
 def encode_means(model: VAE, images: Tensor) -> Tensor:
     """The posterior means of uint8 ``(N, C, H, W)`` images, ``(N, latent_dim)``, on the CPU."""
-    device = model.output_bias.device
-    return torch.cat([model.encode(part.to(device).float() / 255).mean.cpu() for part in images.split(1000)])
+    return torch.cat([model.encode(part.to(model.output_bias) / 255).mean.cpu() for part in images.split(1000)])
 
 
 @torch.no_grad()
 def kl_by_dimension(model: VAE, images: Tensor) -> Tensor:
     """How much the model uses each latent dimension, ``(latent_dim,)``: the mean KL in nats over the images."""
-    device = model.output_bias.device
     return torch.cat(
-        [gaussian_kl(model.encode(part.to(device).float() / 255)).cpu() for part in images.split(1000)]
+        [gaussian_kl(model.encode(part.to(model.output_bias) / 255)).cpu() for part in images.split(1000)]
     ).mean(0)
 
 

@@ -21,7 +21,10 @@ LIKELIHOODS = ("bernoulli", "gaussian")
 
 
 def generator(*key: int | str) -> np.random.Generator:
-    """A random generator that depends on ``key`` alone: integers of any size and words."""
+    """A random generator that depends on ``key`` alone: integers of any size and words, the last a word.
+
+    (A final 0 would be lost: numpy's ``SeedSequence`` pads with zeros.)
+    """
     words = [zlib.crc32(part.encode()) if isinstance(part, str) else int(part) for part in key]
     return np.random.default_rng(np.random.SeedSequence(words))
 

@@ -35,12 +35,13 @@ def evaluate(model: VAE, images: Tensor, *, seed: int = 0, chunk: int = 1000) ->
     """
     if len(images) == 0:
         raise ValueError("there is no image to evaluate")
-    device = model.output_bias.device
+    if images.dtype != torch.uint8:
+        raise ValueError(f"images must be uint8, not {images.dtype}")
     eps = noise((len(images), model.config.latent_dim), seed, "evaluate")
     reconstruction, kl, squares = [], [], []
     for start in range(0, len(images), chunk):
-        x = images[start : start + chunk].to(device).float() / 255
-        terms = elbo(model, x, eps[start : start + chunk].to(device))
+        x = images[start : start + chunk].to(model.output_bias) / 255
+        terms = elbo(model, x, eps[start : start + chunk].to(x))
         reconstruction.append(terms.reconstruction.cpu().double())
         kl.append(terms.kl.cpu().double())
         squares.append((model.reconstruct(x) - x).square().flatten(1).mean(1).cpu().double())
@@ -73,6 +74,8 @@ def pair_distances(generated: Tensor, pair: Tensor) -> PairDistances:
     """Distances of ``generated``, ``(n, C, H, W)`` in [0, 1], to the mean of a ``pair``, uint8 ``(2, C, H, W)``."""
     if len(pair) != 2 or pair.shape[1:] != generated.shape[1:]:
         raise ValueError(f"a pair of images like {tuple(generated.shape[1:])} is needed, not {tuple(pair.shape)}")
+    if pair.dtype != torch.uint8:
+        raise ValueError(f"a pair of images must be uint8, not {pair.dtype}")
     first, second = pair.to(generated.device).float() / 255
 
     def distance(image: Tensor) -> Tensor:

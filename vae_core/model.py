@@ -33,7 +33,10 @@ class VAEConfig:
 
     def __post_init__(self) -> None:
         for name in ("image_shape", "hidden"):  # JSON has lists only
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            value = getattr(self, name)
+            if not isinstance(value, list | tuple):
+                raise ValueError(f"{name} must be a list of whole numbers, not {value!r}")
+            object.__setattr__(self, name, tuple(value))
         if not _whole(self.latent_dim) or self.latent_dim < 1:
             raise ValueError(f"latent_dim must be a whole number, 1 or more, not {self.latent_dim!r}")
         if len(self.image_shape) != 3 or not all(_whole(n) and n > 0 for n in self.image_shape):
@@ -52,8 +55,10 @@ class VAEConfig:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
         if (self.likelihood == "gaussian") != (self.sigma is not None):
             raise ValueError("sigma goes with the gaussian likelihood, and only with it: give both or neither")
-        if self.sigma is not None and not (math.isfinite(self.sigma) and self.sigma > 0):
-            raise ValueError(f"sigma must be a finite number above 0, not {self.sigma!r}")
+        if self.sigma is not None and not (
+            isinstance(self.sigma, int | float) and not isinstance(self.sigma, bool) and 1e-6 <= self.sigma <= 1e6
+        ):
+            raise ValueError(f"sigma must be a number between 1e-6 and 1e6, not {self.sigma!r}")
 
 
 class Posterior(NamedTuple):
@@ -81,7 +86,9 @@ class VAE(nn.Module):
         if config.output_bias == "data_mean":
             if data_mean is None:
                 raise ValueError('output_bias="data_mean" needs data_mean, the mean image of the training set')
-            start = data_mean.detach().to(start).reshape(config.image_shape)
+            if tuple(data_mean.shape) != config.image_shape:
+                raise ValueError(f"data_mean must be ({_by(config.image_shape)}), not ({_by(tuple(data_mean.shape))})")
+            start = data_mean.detach().to(start, copy=True)  # a weight of its own, not the caller's tensor
             if config.likelihood == "bernoulli":
                 start = torch.logit(start, eps=1e-3)
         self.output_bias = nn.Parameter(start)
@@ -155,9 +162,10 @@ def _conv(config: VAEConfig) -> tuple[nn.Module, nn.Module]:
     encoder += [nn.Flatten(), nn.Linear(math.prod(smallest), 2 * config.latent_dim)]
     decoder: list[nn.Module] = [nn.Linear(config.latent_dim, math.prod(smallest)), nn.Unflatten(1, smallest)]
     back = (*reversed(config.hidden), channels)
-    for before, after, size in zip(back, back[1:], reversed(sizes[:-1]), strict=False):
-        decoder += [ACTIVATIONS[config.activation](), nn.Upsample(size=size)]
-        decoder.append(nn.Conv2d(before, after, 3, padding=1, bias=after is not back[-1]))
+    for layer, (before, after) in enumerate(pairwise(back), start=1):
+        last = layer == len(config.hidden)  # its bias is the model's output_bias
+        decoder += [ACTIVATIONS[config.activation](), nn.Upsample(size=sizes[-1 - layer])]
+        decoder.append(nn.Conv2d(before, after, 3, padding=1, bias=not last))
     return nn.Sequential(*encoder), nn.Sequential(*decoder)
 
 

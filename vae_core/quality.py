@@ -27,4 +27,4 @@ def sharpness(images: Tensor, given: Tensor) -> float:
     if len(images) == 0 or len(given) == 0:
         raise ValueError("sharpness needs at least one image on each side")
     ratio = laplacian_energy(images).mean() / laplacian_energy(given).mean()
-    return math.log(ratio.item()) if ratio > 0 else -math.inf
+    return -math.inf if ratio == 0 else math.log(ratio.item())

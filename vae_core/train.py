@@ -46,8 +46,10 @@ class TrainConfig:
                 raise ValueError(f"{name} must be a whole number, {least} or more, not {value!r}")
         for name, least, most in (("learning_rate", 0, math.inf), ("beta", 0, math.inf), ("warmup", 0, 1)):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not math.isfinite(value) or not least <= value <= most:
-                raise ValueError(f"{name} must be a number, {least} or more, not {value!r}")
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not math.isfinite(value) or not least <= value <= most:
+                allowed = f"{least} or more" if most == math.inf else f"from {least} to {most}"
+                raise ValueError(f"{name} must be a number, {allowed}, not {value!r}")
 
     def batch(self, n: int) -> int:
         """The batch size for ``n`` images."""
@@ -151,7 +153,8 @@ def _steps(
 ) -> Iterator[Record]:
     batch_size, steps = config.batch(len(images)), config.steps(len(images))
     per_epoch = math.ceil(len(images) / batch_size)
-    sums = torch.zeros(config.log_every, 2, device=images.device)  # reconstruction and kl of each step, times B
+    window = min(config.log_every, max(steps, 1))
+    sums = torch.zeros(window, 2, device=images.device)  # reconstruction and kl of each step, times B
     seen, began = 0, time.perf_counter()
     good = copy.deepcopy((model.state_dict(), state.optimiser.state_dict(), state.step))
 
@@ -178,7 +181,6 @@ def _steps(
             reconstruction, kl = (at.sum(0) / seen).tolist()
             measured = None if validation is None else evaluate(model, validation, seed=config.seed).elbo
             good = copy.deepcopy((model.state_dict(), state.optimiser.state_dict(), state.step))
-            sums.zero_()
             seen = 0
             yield Record(
                 step=state.step,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from math import isnan
 
 AWAY = "Not the post's setting: no verdict."
 
@@ -11,6 +12,8 @@ def latent_dimension(elbo: Mapping[int, float], error: Mapping[int, float], *, p
     if not posts_setting:
         return AWAY
     dims = sorted(elbo)
+    if len(dims) < 2:
+        return "No verdict: it takes two latent dimensions to compare."
     steps = [(elbo[high] - elbo[low], 2 * (error[low] ** 2 + error[high] ** 2) ** 0.5) for low, high in pairwise(dims)]
     told = f"The test ELBO goes {', '.join(f'{elbo[d]:.1f}' for d in dims)} nats at {', '.join(map(str, dims))}."
     if all(gain > noise for gain, noise in steps):
@@ -28,6 +31,8 @@ def cifar_blur(naive: Mapping[int, float], scaled: Mapping[int, float], *, posts
     """
     if not posts_setting:
         return AWAY
+    if any(isnan(value) for value in (*naive.values(), *scaled.values())):
+        return "No verdict: a sharpness is not a number."
     blurry = -1.386  # log(1/4)
     if max(naive.values()) >= blurry:
         return "The claim fails: with the naive loss the samples are not blurry for every number of images."
@@ -51,6 +56,8 @@ def batch_average(
     """
     if not posts_setting:
         return AWAY
+    if any(isnan(share) for share in (*before, *naive, *scaled)):
+        return "No verdict: a share is not a number."
     if max(before) >= 0.5:
         return "No verdict: the untrained decoder already draws the mean, so this recipe cannot test the claim."
     if min(naive) < 0.95:
@@ -60,4 +67,8 @@ def batch_average(
             "The observation holds, the explanation does not: gradients are averaged in both trainings, "
             "and only the one with the naive loss generates the average."
         )
-    return "The observation holds, and the scaled loss does not undo it: averaged gradients remain a candidate."
+    undone = sum(share < 0.5 for share in scaled)
+    return (
+        f"The observation holds; the scaled loss undoes it for {undone} of {len(scaled)} pairs. "
+        "Averaged gradients remain a candidate."
+    )
