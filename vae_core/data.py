@@ -83,7 +83,7 @@ def load_images(
         found = _digits(split) if name == "digits-sample" else _photos(split)
     elif name in TORCHVISION:
         folder = data_root(root) / name
-        if (folder / split).is_dir() and not _torchvision_folder(name, root).is_dir():
+        if (folder / split).is_dir() and not _torchvision_file(name, root).exists():
             return _folder(folder, split, limit, seed, size or 32, name)
         try:
             found = _torchvision(name, split, data_root(root), wait)
@@ -97,7 +97,7 @@ def load_images(
         return _folder(Path(name), split, limit, seed, size, Path(name).resolve().name)
     else:
         known = [*TORCHVISION, *EMBEDDED]
-        close = difflib.get_close_matches(name, known, 1)
+        close = difflib.get_close_matches(name.lower(), known, 1)
         hint = f"did you mean {close[0]}? Known" if close else "known"
         raise ValueError(f"no data set or folder {name!r}; {hint}: {', '.join(known)}, or the path of a folder")
     if limit is None:
@@ -136,12 +136,17 @@ def _order(n: int, seed: int, *more: int) -> np.ndarray:
 
 def on_disk(name: str, root: str | os.PathLike | None = None) -> bool:
     """Whether a named data set is under ``root``, in torchvision's files or as a folder of images."""
-    return _torchvision_folder(name, root).is_dir() or (data_root(root) / name / "train").is_dir()
+    return _torchvision_file(name, root).exists() or (data_root(root) / name / "train").is_dir()
 
 
-def _torchvision_folder(name: str, root: str | os.PathLike | None) -> Path:
-    folders = {"mnist": "MNIST/raw", "fashion-mnist": "FashionMNIST/raw", "cifar10": "cifar-10-batches-py"}
-    return data_root(root) / folders[name]
+def _torchvision_file(name: str, root: str | os.PathLike | None) -> Path:
+    """One of its files, whose absence tells that torchvision has not unpacked the set there."""
+    files = {
+        "mnist": "MNIST/raw/train-images-idx3-ubyte",
+        "fashion-mnist": "FashionMNIST/raw/train-images-idx3-ubyte",
+        "cifar10": "cifar-10-batches-py/data_batch_1",
+    }
+    return data_root(root) / files[name]
 
 
 # --- torchvision -----------------------------------------------------------------------------
@@ -156,9 +161,13 @@ def _torchvision(name: str, split: str, root: Path, wait: bool) -> ImageSet:
     try:
         try:
             loaded = dataset(root, train=split == "train")
-        except RuntimeError:  # torchvision's word for "not there, or not whole"
+        except RuntimeError as error:
+            if not str(error).startswith("Dataset not found"):
+                raise
             download(name, dataset, root, STAND_IN[name], wait=wait)
             loaded = dataset(root, train=split == "train")
+        if len(loaded.data) != len(loaded.targets):
+            raise ValueError(f"{len(loaded.data)} images, {len(loaded.targets)} labels")
     except DataUnavailable:
         raise
     except Exception as error:
@@ -180,30 +189,32 @@ def _folder(folder: Path, split: str, limit: int | None, seed: int, size: int | 
 
     Image.init()
     split_by_folder = (folder / "train").is_dir() and (folder / "test").is_dir()
-    if split_by_folder and split != "all":
-        folder = folder / split
     files = sorted(
-        path
+        path.relative_to(folder)
         for path in folder.rglob("*")
-        if path.suffix.lower() in Image.EXTENSION and not path.name.startswith(".") and path.is_file()
+        if Image.EXTENSION.get(path.suffix.lower()) in Image.OPEN
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
     )
     if not files:
         raise ValueError(f"no images in {folder}: expected files such as .png or .jpg, in it or in class subfolders")
-    if not split_by_folder and split != "all":
-        held_out = [zlib.crc32(path.relative_to(folder).as_posix().encode()) % 10 == 0 for path in files]
-        files = [path for path, out in zip(files, held_out, strict=True) if out == (split == "test")]
-    names = sorted({path.parent.relative_to(folder).as_posix() for path in files})
+    classes = {path: "/".join(path.parts[split_by_folder:-1]) for path in files}
+    names = sorted(set(classes.values()))  # of all splits, so that a label means the same in each
+    if split_by_folder and split != "all":
+        files = [path for path in files if path.parts[0] == split]
+    elif split != "all":
+        files = [path for path in files if (zlib.crc32(path.as_posix().encode()) % 10 == 0) == (split == "test")]
     order = range(len(files)) if limit is None else _order(len(files), seed)
     images: list[np.ndarray] = []
     labels: list[int] = []
     kinds, unreadable = set(), 0
     for path in tqdm([files[i] for i in order], desc=f"reading {name}", delay=2, leave=False):
         try:
-            images.append(_read(path, size))
+            images.append(_read(folder / path, size))
         except Exception:  # whatever a decoder makes of a damaged file
             unreadable += 1
             continue
-        labels.append(names.index(path.parent.relative_to(folder).as_posix()))
+        labels.append(names.index(classes[path]))
         kinds.add(path.suffix.lower().lstrip("."))
         if len(images) == limit:
             break
@@ -239,14 +250,12 @@ def _read(path: Path, size: int | None) -> np.ndarray:
             full = 65535.0 if values.max() > 255 else 255.0 if values.max() > 1 else 1.0
             full = 65535.0 if image.mode.startswith("I;16") else full
             image = Image.fromarray((values / full * 255).round().clip(0, 255).astype(np.uint8))
-        elif image.mode == "1":
-            image = image.convert("L")
         elif image.has_transparency_data:
-            grey = image.mode == "LA"
+            grey = image.mode in ("1", "L", "LA")
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("L" if grey else "RGB")
-        elif image.mode != "L":
-            image = image.convert("RGB")
+        else:
+            image = image.convert("L" if image.mode in ("1", "L") else "RGB")
         if size is not None:
             image = ImageOps.fit(image, (size, size), method=Image.Resampling.LANCZOS)
         array = np.asarray(image)
@@ -276,7 +285,9 @@ def _photos(split: str) -> ImageSet:
     from PIL import Image
 
     crops, labels = [], []
-    for label, photo in enumerate(p for part in ("train", "test") if split in (part, "all") for p in PHOTOS[part]):
+    for label, (home, photo) in enumerate((part, name) for part, names in PHOTOS.items() for name in names):
+        if split not in (home, "all"):
+            continue
         image = Image.fromarray(getattr(skimage.data, photo)())
         for top in range(0, image.height - 63, 16):
             for left in range(0, image.width - 63, 16):

@@ -23,6 +23,7 @@ def download(name: str, dataset: Any, root: Path, stand_in: str, *, wait: bool =
     than ``patience`` seconds; with ``wait`` it takes all the time it needs.
     """
     import requests
+    from filelock import FileLock, Timeout
 
     if not wait and (name, str(root)) in _unreachable:
         raise DataUnavailable(_unreachable[name, str(root)])
@@ -32,20 +33,24 @@ def download(name: str, dataset: Any, root: Path, stand_in: str, *, wait: bool =
     else:
         files = [(root / dataset.filename, [dataset.url], dataset.tgz_md5)]
     try:
-        for path, addresses, md5 in files:
-            for address in addresses:
-                try:
-                    _fetch(address, path, md5, None if wait else patience)
-                    break
-                except (requests.RequestException, DataUnavailable):
-                    if address == addresses[-1]:
-                        raise
-        dataset(root, train=True, download=True)  # finds the archives, checks them and unpacks
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f".{name}.lock", timeout=-1 if wait else patience):
+            for path, addresses, md5 in files:
+                for address in addresses:
+                    try:
+                        _fetch(address, path, md5, None if wait else patience)
+                        break
+                    except (requests.RequestException, DataUnavailable):
+                        if address == addresses[-1]:
+                            raise
+            dataset(root, train=True, download=True)  # finds the archives, checks them and unpacks
     except (requests.RequestException, DataUnavailable, OSError) as error:
         if isinstance(error, DataUnavailable):
             why = str(error)
         elif isinstance(error, requests.RequestException):
             why = f"cannot be downloaded ({type(error).__name__})"
+        elif isinstance(error, Timeout):
+            why = "is still being fetched by another process"
         else:
             why = f"cannot be kept under {root} ({error.strerror or error})"
         _unreachable[name, str(root)] = (
@@ -57,42 +62,60 @@ def download(name: str, dataset: Any, root: Path, stand_in: str, *, wait: bool =
 
 def _fetch(address: str, path: Path, md5: str, patience: float | None) -> None:
     """One file, whole and checked or not at all; what has come so far waits in ``path.part``."""
-    import requests
-    from filelock import FileLock
     from torchvision.datasets.utils import check_integrity
-    from tqdm import tqdm
 
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    with FileLock(str(part) + ".lock"):
-        if check_integrity(path, md5):
+    if check_integrity(path, md5):
+        return
+    if not check_integrity(part, md5):
+        _receive(address, part, path.name, patience)
+    if not check_integrity(part, md5):
+        part.unlink(missing_ok=True)
+        raise DataUnavailable(f"{path.name} arrived damaged (wrong checksum) and was removed")
+    part.replace(path)
+
+
+def _receive(address: str, part: Path, name: str, patience: float | None) -> None:
+    """What is missing from ``part``, added to it as it comes."""
+    import requests
+    from tqdm import tqdm
+
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    with requests.get(address, stream=True, timeout=10, headers=headers) as reply:
+        if reply.status_code == 416:  # nothing beyond what is here; whether it is the file, the checksum tells
             return
-        have = part.stat().st_size if part.exists() else 0
-        wanted = {"Range": f"bytes={have}-"} if have else {}
-        with requests.get(address, stream=True, timeout=10, headers={**wanted, "Accept-Encoding": "identity"}) as reply:
-            if reply.status_code == 416:  # nothing beyond what is here: whole, or of another file
-                have = 0 if not check_integrity(part, md5) else have
-            else:
-                reply.raise_for_status()
-                have = have if reply.status_code == 206 else 0
-                total = have + int(reply.headers.get("Content-Length", 0))
-                began, came = time.monotonic(), 0
-                with (
-                    part.open("ab" if have else "wb") as out,
-                    tqdm(total=total or None, initial=have, unit="B", unit_scale=True, desc=path.name) as bar,
-                ):
-                    for chunk in reply.iter_content(1 << 14):
-                        out.write(chunk)
-                        bar.update(len(chunk))
-                        came += len(chunk)
-                        elapsed = time.monotonic() - began
-                        left = (total - have - came) * elapsed / came
-                        if patience is not None and elapsed > min(5, patience) and left > patience:
-                            raise DataUnavailable(
-                                f"{path.name} comes at {came / elapsed / 1000:.0f} kB/s, "
-                                f"{left / 60:.0f} more minutes; what came is kept"
-                            )
-        if not check_integrity(part, md5):
-            part.unlink(missing_ok=True)
-            raise DataUnavailable(f"{path.name} arrived damaged (wrong checksum) and was removed")
-        part.replace(path)
+        reply.raise_for_status()
+        have = have if reply.status_code == 206 else 0
+        length = reply.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        began, came = time.monotonic(), 0
+        with (
+            part.open("ab" if have else "wb") as out,
+            tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=name) as bar,
+        ):
+            while chunk := _chunk(reply):
+                out.write(chunk)
+                bar.update(len(chunk))
+                came += len(chunk)
+                elapsed = time.monotonic() - began
+                left = (total - have - came) * elapsed / came if total else 0.0
+                if patience is not None and elapsed > min(5, patience) and elapsed + left > patience:
+                    more = f"{left / 60:.0f} more minutes" if total else "and nobody says how much is left"
+                    raise DataUnavailable(
+                        f"{name} comes at {came / elapsed / 1000:.0f} kB/s, {more}; what came is kept"
+                    )
+        if total and have + came < total:
+            raise requests.ConnectionError("the connection was closed early")
+
+
+def _chunk(reply: Any) -> bytes:
+    """What has arrived, at once, be it little; nothing at the end."""
+    import requests
+    from urllib3.exceptions import HTTPError
+
+    try:
+        return reply.raw.read1(1 << 16)
+    except HTTPError as error:
+        raise requests.ConnectionError(error) from error
