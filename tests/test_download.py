@@ -236,8 +236,9 @@ def test_a_dropped_connection_keeps_what_came(server, tmp_path):
     assert server.seen[1]["sent"] == len(whole) - len(kept)
 
 
-def test_stopped_between_the_last_byte_and_the_renaming(server, tmp_path):
-    dataset = cifar(server, "quick")
+@pytest.mark.parametrize("how", ["quick", "whole"])
+def test_stopped_between_the_last_byte_and_the_renaming(server, tmp_path, how):
+    dataset = cifar(server, how)
     (tmp_path / f"{ARCHIVE}.part").write_bytes(server.files[ARCHIVE])
     fetch(dataset, tmp_path)
     assert len(dataset(tmp_path).data) == 40

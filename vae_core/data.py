@@ -62,13 +62,13 @@ def load_images(
         name: mnist, fashion-mnist, cifar10, digits-sample, photos-sample, or the path of a folder
             of images: class subfolders or flat, with or without ``train`` and ``test`` above
             them. Without those two, a tenth of the files, picked by name, is the test split.
-        split: train, test or all (which is for folders only).
+        split: train, test or all (which torchvision's sets do not have).
         root: where data sets are kept; else ``$VAE_CORE_DATA``, else the user's cache folder.
-        limit: that many images, drawn with ``seed``; a smaller limit gives a part of a larger one.
+        limit: that many images, drawn with ``seed``, a part of those of a larger limit; of a stand-in, what it has.
         seed: of the draw.
         size: folders only: height and width to resize and centre-crop to.
         wait: for a download that takes minutes, instead of giving it up.
-        substitute: take the embedded stand-in, with one line that says so, if ``name`` is not to be had.
+        substitute: take the embedded stand-in if ``name`` is not to be had, and say so: why, and what stands in.
 
     Raises:
         ValueError: unknown name or split, an empty or unreadable folder, a limit above what there is.
@@ -92,14 +92,17 @@ def load_images(
                 raise
             stand_in = STAND_IN[name]
             print(f"{error}\n{stand_in} ({EMBEDDED[stand_in]}) stands in for {name}", file=sys.stderr)
-            return load_images(stand_in, split, limit=limit, seed=seed)
-    elif Path(name).is_dir():
+            found = load_images(stand_in, split)
+            limit = None if limit is None else min(limit, len(found.images))
+    elif name and Path(name).is_dir():
         return _folder(Path(name), split, limit, seed, size, Path(name).resolve().name)
     else:
         known = [*TORCHVISION, *EMBEDDED]
         close = difflib.get_close_matches(name.lower(), known, 1)
         hint = f"did you mean {close[0]}? Known" if close else "known"
         raise ValueError(f"no data set or folder {name!r}; {hint}: {', '.join(known)}, or the path of a folder")
+    if size is not None:
+        raise ValueError(f"size is for folders of images; {name} has a size of its own")
     if limit is None:
         return found
     if limit > len(found.images):
@@ -192,7 +195,7 @@ def _folder(folder: Path, split: str, limit: int | None, seed: int, size: int | 
     files = sorted(
         path.relative_to(folder)
         for path in folder.rglob("*")
-        if Image.EXTENSION.get(path.suffix.lower()) in Image.OPEN
+        if Image.EXTENSION.get(path.suffix.lower()) in {*Image.OPEN, "MPO"}  # read as the JPEG it begins with
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and path.is_file()
     )

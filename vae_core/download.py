@@ -19,8 +19,8 @@ _unreachable: dict[tuple[str, str], str] = {}  # a notebook asks for two splits;
 def download(name: str, dataset: Any, root: Path, stand_in: str, *, wait: bool = False, patience: float = 180) -> None:
     """Fetch a torchvision ``dataset`` class into ``root``, check it and unpack it.
 
-    Ends with :class:`DataUnavailable` if the first byte takes more than 10 s or the rest would take more
-    than ``patience`` seconds; with ``wait`` it takes all the time it needs.
+    Ends with :class:`DataUnavailable` if the first byte takes more than 10 s or a file would take more
+    than ``patience`` seconds in all; with ``wait`` it takes all the time it needs.
     """
     import requests
     from filelock import FileLock, Timeout
@@ -83,7 +83,7 @@ def _receive(address: str, part: Path, name: str, patience: float | None) -> Non
 
     have = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-    with requests.get(address, stream=True, timeout=10, headers=headers) as reply:
+    with requests.get(address, stream=True, timeout=(3, 10), headers=headers) as reply:
         if reply.status_code == 416:  # nothing beyond what is here; whether it is the file, the checksum tells
             return
         reply.raise_for_status()

@@ -14,6 +14,7 @@ from vae_core.model import VAE
 
 SIDE = 280  # pixels of the picture's height, about
 PLANE = 13  # images a side of the latent plane
+CROSS = (204, 102, 119)
 REACH = 3.0  # sliders run from -REACH to REACH prior deviations
 
 
@@ -88,10 +89,14 @@ def explore(model: VAE, images: Tensor | None = None) -> widgets.Widget:
         encode_button = widgets.Button(description="Encode image", tooltip="to the posterior mean of that image")
         original = widgets.Image(format="png", layout={"width": f"{SIDE // 2}px", "object_fit": "contain"})
 
-        def encode(_: object) -> None:
+        def show(_: object = None) -> None:
             original.value = _png(to_pixels(given[which.value : which.value + 1] / 255, _factor(model))[0])
+
+        def encode(_: object) -> None:
             go(encode_means(model, given[which.value : which.value + 1])[0])
 
+        which.observe(show, "value")
+        show()
         encode_button.on_click(encode)
         controls.append(widgets.HBox([encode_button, which]))
         shown.append(original)
@@ -111,8 +116,9 @@ def _marked(tiles: np.ndarray, across: float, up: float) -> np.ndarray:
     column = round(((across + REACH) / (2 * REACH) * (PLANE - 1) + 0.5) * wide / PLANE)
     row = round(((REACH - up) / (2 * REACH) * (PLANE - 1) + 0.5) * tall / PLANE)
     marked = tiles.copy()
-    marked[max(0, row - 1) : row + 2, max(0, column - 9) : column + 10] = (204, 102, 119)
-    marked[max(0, row - 9) : row + 10, max(0, column - 1) : column + 2] = (204, 102, 119)
+    for colour, reach, width in (((255, 255, 255), 11, 3), (CROSS, 9, 1)):
+        for tall, wide in ((reach, width), (width, reach)):
+            marked[max(0, row - tall) : row + tall + 1, max(0, column - wide) : column + wide + 1] = colour
     return marked
 
 
