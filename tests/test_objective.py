@@ -1,6 +1,7 @@
 """The two terms of the ELBO against closed forms, and the one scale behind every loss."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -8,7 +9,16 @@ from torch import distributions, nn
 
 from vae_core.likelihood import Bernoulli, Gaussian, noise
 from vae_core.model import VAE, Posterior, VAEConfig
-from vae_core.objective import Elbo, effective_variance, elbo, gaussian_kl
+from vae_core.objective import (
+    Elbo,
+    Forecast,
+    collapse_forecast,
+    effective_variance,
+    elbo,
+    gaussian_kl,
+    importance_weighted,
+    log_weights,
+)
 
 SHAPE, PIXELS = (1, 4, 4), 16
 
@@ -204,3 +214,125 @@ def test_elbo_of_random_noise_averages_to_the_expected_one():
     draws = elbo(model, x.expand(50_000, 1, 1, 5), noise((50_000, 2), 0, "draws").double()).total
     assert abs(draws.mean() - expected_elbo(model, x)) < 4 * draws.std() / math.sqrt(50_000)
     assert draws.std() / math.sqrt(50_000) < 0.05
+
+
+def pair(distance2: float, pixels: int = 64) -> torch.Tensor:
+    """Two uint8 images at about that squared distance, and the exact one."""
+    level = round((distance2 / pixels) ** 0.5 * 255)
+    images = torch.zeros(2, 1, 8, pixels // 8, dtype=torch.uint8)
+    images[1] = level
+    return images
+
+
+@pytest.mark.parametrize(("kappa", "answer"), [(0.5, "certain"), (0.99, "certain"), (1.01, "escapes"), (10, "escapes")])
+def test_the_forecast_for_a_pair_turns_at_one(kappa: float, answer: str) -> None:
+    images = pair(16.0)
+    distance2 = ((images[0].double() - images[1].double()) / 255).square().sum().item()
+    config = VAEConfig((1, 8, 8), likelihood="gaussian", sigma=(distance2 / (4 * kappa)) ** 0.5)
+    forecast = collapse_forecast(images, config)
+    assert forecast.answer == answer
+    assert forecast.diameter_ratio == pytest.approx(kappa)
+    assert forecast.eigenvalue_ratio == pytest.approx(kappa)  # one direction: both tests are the same
+    # beta and the variance are one number
+    doubled = VAEConfig((1, 8, 8), likelihood="gaussian", sigma=config.sigma / 2**0.5)
+    assert collapse_forecast(images, doubled, beta=2.0).diameter_ratio == pytest.approx(kappa)
+
+
+def test_one_image_in_twenty_five_is_undecided() -> None:
+    """SCIENCE: weight .04, eigenvalue over variance .5, diameter ratio 3.3 decides nothing."""
+    images = torch.zeros(25, 1, 8, 8, dtype=torch.uint8)
+    images[0] = 255
+    variance = 64 * 0.04 * 0.96 / 0.5
+    forecast = collapse_forecast(images, VAEConfig((1, 8, 8), likelihood="gaussian", sigma=variance**0.5))
+    assert forecast.answer == "undecided"
+    assert forecast.eigenvalue_ratio == pytest.approx(0.5)
+    assert forecast.diameter_ratio == pytest.approx(64 / (4 * variance))
+
+
+def test_the_mean_of_squares_collapses_on_every_set() -> None:
+    images = torch.randint(0, 2, (50, 3, 8, 8)).byte() * 255
+    config = VAEConfig((3, 8, 8), likelihood="gaussian", sigma=(192 / 2) ** 0.5)
+    assert collapse_forecast(images, config).answer == "certain"
+
+
+def test_the_eigenvalue_is_that_of_the_covariance_and_a_large_set_has_a_bound() -> None:
+    images = torch.randint(0, 256, (5000, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    x = images.flatten(1).double() / 255
+    exact = torch.linalg.eigvalsh(torch.cov(x.T, correction=0)).max().item()
+    forecast = collapse_forecast(images, VAEConfig((1, 4, 4), likelihood="gaussian", sigma=1.0))
+    assert forecast.eigenvalue_ratio == pytest.approx(exact, rel=1e-3)
+    assert forecast.eigenvalue_ratio <= exact * (1 + 1e-12)
+    assert forecast.diameter_ratio >= torch.cdist(x[:1000], x).square().max().item() / 4
+
+
+def test_the_forecast_of_other_likelihoods() -> None:
+    images = torch.randint(0, 2, (40, 1, 2, 2), generator=torch.Generator().manual_seed(0)).byte() * 255
+    p = images.float().flatten(1).mean(0) / 255
+    white = (images.flatten(1).double() / 255 - p) / (p * (1 - p)).sqrt()
+    exact = torch.linalg.eigvalsh(torch.cov(white.T, correction=0)).max().item()
+    bernoulli = collapse_forecast(images, VAEConfig((1, 2, 2)), beta=1.0)
+    assert bernoulli.eigenvalue_ratio == pytest.approx(exact, rel=1e-5)
+    assert bernoulli.answer == "escapes"
+    assert collapse_forecast(images, VAEConfig((1, 2, 2)), beta=100.0).answer == "undecided"
+    for sigma in ("learned", "optimal"):
+        config = VAEConfig((1, 2, 2), likelihood="gaussian", sigma=sigma)
+        assert collapse_forecast(images, config).answer == "escapes"
+        assert collapse_forecast(images[:1].repeat(5, 1, 1, 1), config).answer == "certain"
+    with pytest.raises(ValueError, match="no forecast for the laplace"):
+        collapse_forecast(images, VAEConfig((1, 2, 2), likelihood="laplace", sigma=1.0))
+    with pytest.raises(ValueError, match="at least one image"):
+        collapse_forecast(images[:0], VAEConfig((1, 2, 2)))
+    with pytest.raises(ValueError, match="beta must be"):
+        collapse_forecast(images, VAEConfig((1, 2, 2)), beta=0.0)
+    assert "collapse is certain" in str(Forecast("certain", 0.5, 0.1))
+
+
+def test_free_bits_stop_at_the_floor() -> None:
+    terms = Elbo(torch.tensor([-3.0, -5.0]), torch.tensor([[0.1, 2.0], [0.3, 4.0]]))
+    assert terms.loss(free_bits=0.0).item() == pytest.approx(4.0 + 3.2)
+    assert terms.loss(free_bits=0.5).item() == pytest.approx(4.0 + 0.5 + 3.0)
+    assert terms.loss(beta=2.0, free_bits=0.5).item() == pytest.approx(4.0 + 2 * 3.5)
+
+
+def linear_gaussian() -> tuple[VAE, torch.Tensor, torch.Tensor]:
+    """A model with linear encoder and decoder in float64, images, and their exact log p(x)."""
+    torch.manual_seed(0)
+    model = VAE(VAEConfig((1, 2, 3), latent_dim=2, hidden=(4,), likelihood="gaussian", sigma=0.5)).double()
+    model.encoder = nn.Sequential(nn.Flatten(), nn.Linear(6, 4).double())
+    model.decoder = nn.Sequential(nn.Linear(2, 6, bias=False).double(), nn.Unflatten(1, (1, 2, 3)))
+    x = torch.rand(5, 1, 2, 3, dtype=torch.float64)
+    weight = model.decoder[0].weight.detach()
+    covariance = weight @ weight.T + 0.25 * torch.eye(6, dtype=torch.float64)
+    exact = torch.distributions.MultivariateNormal(model.output_bias.detach().flatten(), covariance)
+    return model, x, exact.log_prob(x.flatten(1))
+
+
+@torch.no_grad()
+def test_the_importance_weighted_bound_rises_to_the_exact_likelihood() -> None:
+    model, x, exact = linear_gaussian()
+    bounds = []
+    for k in (1, 5, 50, 5000):
+        draws = [
+            importance_weighted(log_weights(model, x, noise((k, 5, 2), seed, "weights").double()))
+            for seed in range(max(4, 2000 // k))
+        ]
+        bounds.append(torch.stack(draws).mean(0))
+    for lower, higher in pairwise(bounds):
+        assert (higher > lower - 0.05).all()
+    assert (bounds[0] < exact).all()
+    assert bounds[0].mean() < bounds[1].mean() < bounds[2].mean() < exact.mean() + 0.05
+    torch.testing.assert_close(bounds[-1], exact, rtol=0, atol=0.1)
+
+
+@torch.no_grad()
+def test_one_weight_is_on_average_the_elbo() -> None:
+    model, x, _ = linear_gaussian()
+    drawn = [noise((1, 5, 2), seed, "weights").double() for seed in range(4000)]
+    weights = torch.cat([log_weights(model, x, one) for one in drawn]).mean(0)
+    elbos = torch.stack([elbo(model, x, one[0]).total for one in drawn]).mean(0)
+    torch.testing.assert_close(weights, elbos, rtol=0, atol=0.15)
+
+
+def test_the_largest_weight_counts_most() -> None:
+    weights = torch.tensor([[0.0], [-100.0]])
+    assert importance_weighted(weights).item() == pytest.approx(-math.log(2))

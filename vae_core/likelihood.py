@@ -10,14 +10,16 @@ into a fresh generator, so the same key gives the same numbers in any order of c
 
 import math
 import zlib
-from typing import NamedTuple, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LIKELIHOODS = ("bernoulli", "gaussian")
+LIKELIHOODS = ("bernoulli", "gaussian", "laplace", "logistic")
+SIGMA_RANGE = (1e-3, 10.0)  # of a learned or optimal sigma or scale; a quarter of a grey level, ten times the range
+LEVELS = 256  # of an 8-bit pixel; x = level / 255
 
 
 def generator(*key: int | str) -> np.random.Generator:
@@ -36,6 +38,12 @@ def noise(shape: tuple[int, ...], *key: int | str) -> Tensor:
 
 class Likelihood(Protocol):
     """p(x given z) of a batch of B images: independent pixels of one family."""
+
+    measure: ClassVar[Literal["probability", "density", "neither"]]
+    """Whether exp(log_prob) is a probability of 8-bit images, a density over [0, 1] pixels, or neither.
+
+    Numbers of different measures must not be compared. Bits per dimension exist for probabilities only.
+    """
 
     @property
     def mean(self) -> Tensor:
@@ -56,6 +64,7 @@ class Bernoulli(NamedTuple):
     """
 
     logits: Tensor  # (B, C, H, W)
+    measure = "neither"  # of binary images it is a probability, of grey ones nothing
 
     @property
     def mean(self) -> Tensor:
@@ -80,14 +89,100 @@ class Gaussian(NamedTuple):
     """
 
     mean: Tensor  # (B, C, H, W)
-    sigma: float
+    sigma: float | Tensor  # a number, or a scalar tensor that is learned
+    measure = "density"
 
     def log_prob(self, x: Tensor) -> Tensor:
         """``-||x - mean||^2 / (2 sigma^2) - P/2 log(2 pi sigma^2)``, ``(B,)``, nats per image."""
         squares = (x - self.mean).square().flatten(1)
         variance = self.sigma**2
-        return -squares.sum(1) / (2 * variance) - squares.shape[1] / 2 * math.log(2 * math.pi * variance)
+        return -squares.sum(1) / (2 * variance) - squares.shape[1] / 2 * _log(2 * math.pi * variance)
 
     def sample(self, *key: int | str) -> Tensor:
         """Images with pixel noise, ``(B, C, H, W)``, not clipped to [0, 1]."""
         return self.mean + self.sigma * noise(tuple(self.mean.shape), *key).to(self.mean)
+
+
+class OptimalGaussian(NamedTuple):
+    """A :class:`Gaussian` whose one ``sigma`` is the best for the batch at hand, in closed form.
+
+    ``sigma**2`` is the mean squared error over the batch, so that the squares contribute P/2 nats to each
+    image's loss on average, whatever the data. Source: Rybkin et al., arXiv 2006.13202, section 3.2.
+    """
+
+    mean: Tensor  # (B, C, H, W)
+    measure = "density"
+
+    def given(self, x: Tensor) -> Gaussian:
+        """The Gaussian that is best for images ``x``, ``(B, C, H, W)``, with ``sigma`` at least SIGMA_RANGE[0]."""
+        return Gaussian(self.mean, (x - self.mean).square().mean().sqrt().clamp(min=SIGMA_RANGE[0]))
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """That of :meth:`given`, ``(B,)``, nats per image; depends on which images share the batch."""
+        return self.given(x).log_prob(x)
+
+    def sample(self, *key: int | str) -> Tensor:
+        """Not to be had: without images there is no sigma.
+
+        Raises:
+            ValueError: always, with the way on.
+        """
+        raise ValueError("the optimal sigma is known only beside images: use mean, or given(images).sample(...)")
+
+
+class Laplace(NamedTuple):
+    """Pixels with independent Laplace noise of one ``scale``, in grey levels: absolute instead of squared error.
+
+    Where one output must stand for several images, the best is their median, pixel by pixel.
+    """
+
+    mean: Tensor  # (B, C, H, W)
+    scale: float | Tensor
+    measure = "density"
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """``-|x - mean|_1 / scale - P log(2 scale)``, ``(B,)``, nats per image."""
+        absolute = (x - self.mean).abs().flatten(1)
+        return -absolute.sum(1) / self.scale - absolute.shape[1] * _log(2 * self.scale)
+
+    def sample(self, *key: int | str) -> Tensor:
+        """Images with pixel noise, ``(B, C, H, W)``, not clipped to [0, 1]."""
+        drawn = generator(*key).laplace(size=tuple(self.mean.shape)).astype(np.float32)
+        return self.mean + self.scale * torch.from_numpy(drawn).to(self.mean)
+
+
+class DiscretisedLogistic(NamedTuple):
+    """Pixels that take one of 256 values, by a logistic curve of one ``scale`` cut into 256 bins.
+
+    ``P(k / 255) = s((k + 1/2) / 255) - s((k - 1/2) / 255)`` with ``s(v) = sigmoid((v - location) / scale)``;
+    the first and the last bin take the tails. Source: Salimans et al., arXiv 1701.05517, section 2.1.
+    """
+
+    location: Tensor  # (B, C, H, W)
+    scale: float | Tensor
+    measure = "probability"
+
+    @property
+    def mean(self) -> Tensor:
+        """The centre of the curve within [0, 1], ``(B, C, H, W)``: the mean but for the cut tails."""
+        return self.location.clamp(0, 1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """The log probability of 8-bit images, ``(B,)``, nats per image; ``x`` in multiples of 1/255."""
+        half = 0.5 / (LEVELS - 1)
+        low = (x - half - self.location) / self.scale
+        high = (x + half - self.location) / self.scale
+        # log(sigmoid(high) - sigmoid(low)), exact in both tails: log of s(high) s(-low) (1 - exp(low - high))
+        inside = F.logsigmoid(high) + F.logsigmoid(-low) + torch.log(-torch.expm1(low - high))
+        logs = torch.where(x < half, F.logsigmoid(high), torch.where(x > 1 - half, F.logsigmoid(-low), inside))
+        return logs.flatten(1).sum(1)
+
+    def sample(self, *key: int | str) -> Tensor:
+        """8-bit images as multiples of 1/255, ``(B, C, H, W)``."""
+        uniform = torch.from_numpy(generator(*key).random(tuple(self.location.shape))).clamp(1e-12, 1 - 1e-12)
+        drawn = self.location + self.scale * torch.logit(uniform).to(self.location)
+        return (drawn * (LEVELS - 1)).round().clamp(0, LEVELS - 1) / (LEVELS - 1)
+
+
+def _log(value: float | Tensor) -> float | Tensor:
+    return value.log() if isinstance(value, Tensor) else math.log(value)

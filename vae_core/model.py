@@ -13,7 +13,18 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vae_core.likelihood import LIKELIHOODS, Bernoulli, Gaussian, Likelihood, generator, noise
+from vae_core.likelihood import (
+    LIKELIHOODS,
+    SIGMA_RANGE,
+    Bernoulli,
+    DiscretisedLogistic,
+    Gaussian,
+    Laplace,
+    Likelihood,
+    OptimalGaussian,
+    generator,
+    noise,
+)
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
 
@@ -27,8 +38,10 @@ class VAEConfig:
     hidden: tuple[int, ...] = (400,)  # mlp: widths from image to latent; conv: channels, halving the size at each
     architecture: Literal["mlp", "conv"] = "mlp"
     activation: Literal["relu", "tanh", "silu"] = "relu"
-    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
-    sigma: float | None = None  # standard deviation of the Gaussian's pixels, whose range is [0, 1]
+    likelihood: Literal["bernoulli", "gaussian", "laplace", "logistic"] = "bernoulli"
+    # width of the pixels' noise, in grey levels of [0, 1]: the standard deviation of a gaussian, the scale of a
+    # laplace or logistic; "learned": one weight of the model; "optimal" (gaussian): the best for each batch
+    sigma: float | Literal["learned", "optimal"] | None = None
     output_bias: Literal["zero", "data_mean"] = "zero"  # where the decoder's output starts
 
     def __post_init__(self) -> None:
@@ -53,12 +66,13 @@ class VAEConfig:
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
-        if (self.likelihood == "gaussian") != (self.sigma is not None):
-            raise ValueError("sigma goes with the gaussian likelihood, and only with it: give both or neither")
-        if self.sigma is not None and not (
-            isinstance(self.sigma, int | float) and not isinstance(self.sigma, bool) and 1e-6 <= self.sigma <= 1e6
-        ):
-            raise ValueError(f"sigma must be a number between 1e-6 and 1e6, not {self.sigma!r}")
+        if (self.likelihood == "bernoulli") != (self.sigma is None):
+            raise ValueError("sigma goes with every likelihood but bernoulli: give one of gaussian, laplace, logistic")
+        if self.sigma == "optimal" and self.likelihood != "gaussian":
+            raise ValueError('sigma="optimal" has a closed form for the gaussian only; use "learned"')
+        number = isinstance(self.sigma, int | float) and not isinstance(self.sigma, bool)
+        if self.sigma not in (None, "learned", "optimal") and not (number and 1e-6 <= float(self.sigma) <= 1e6):
+            raise ValueError(f'sigma must be a number from 1e-6 to 1e6, "learned" or "optimal", not {self.sigma!r}')
 
 
 class Posterior(NamedTuple):
@@ -92,6 +106,16 @@ class VAE(nn.Module):
             if config.likelihood == "bernoulli":
                 start = torch.logit(start, eps=1e-3)
         self.output_bias = nn.Parameter(start)
+        if config.sigma == "learned":
+            self.log_sigma = nn.Parameter(torch.zeros(()))
+
+    @property
+    def sigma(self) -> float | Tensor | None:
+        """The width of the pixels' noise; a learned one kept within SIGMA_RANGE; ``None`` where there is no one number."""
+        if self.config.sigma == "learned":
+            low, high = SIGMA_RANGE
+            return self.log_sigma.clamp(math.log(low), math.log(high)).exp()
+        return None if self.config.sigma == "optimal" else self.config.sigma
 
     def encode(self, x: Tensor) -> Posterior:
         """q(z given x) for images ``x`` of shape ``(B, C, H, W)`` with values in [0, 1]."""
@@ -105,9 +129,13 @@ class VAE(nn.Module):
         if z.ndim != 2 or z.shape[1] != self.config.latent_dim:
             raise ValueError(f"latents must be (B, {self.config.latent_dim}), not ({_by(tuple(z.shape))})")
         output = self.decoder(z) + self.output_bias  # (B, C, H, W)
-        if self.config.sigma is None:
+        sigma = self.sigma
+        if self.config.likelihood == "bernoulli":
             return Bernoulli(output)
-        return Gaussian(output, self.config.sigma)
+        if sigma is None:
+            return OptimalGaussian(output)
+        families = {"gaussian": Gaussian, "laplace": Laplace, "logistic": DiscretisedLogistic}
+        return families[self.config.likelihood](output, sigma)
 
     def forward(self, x: Tensor, noise: Tensor) -> tuple[Posterior, Likelihood]:
         """Encode ``x``, take the sample that ``noise`` picks, decode it.

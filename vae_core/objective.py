@@ -4,9 +4,11 @@ Source: Kingma and Welling, arXiv 1312.6114, equation 10 and appendix B; for bet
 2017, equation 4.
 """
 
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from vae_core.likelihood import Likelihood
@@ -24,9 +26,15 @@ class Elbo(NamedTuple):
         """The bound on log p(x) itself, ``(B,)``, nats per image."""
         return self.reconstruction - self.kl.sum(-1)
 
-    def loss(self, beta: float | Tensor = 1.0) -> Tensor:
-        """What training makes small: ``mean over images of (beta * kl - reconstruction)``, a scalar."""
-        return (beta * self.kl.sum(-1) - self.reconstruction).mean()
+    def loss(self, beta: float | Tensor = 1.0, free_bits: float = 0.0) -> Tensor:
+        """What training makes small: ``mean over images of (beta * kl - reconstruction)``, a scalar.
+
+        With ``free_bits``, in nats a dimension, the mean KL of a dimension counts as no less than that, so that
+        making it smaller gains nothing. Source: Kingma et al., arXiv 1606.04934, appendix C.8.
+        """
+        if free_bits == 0:
+            return (beta * self.kl.sum(-1) - self.reconstruction).mean()
+        return beta * self.kl.mean(0).clamp(min=free_bits).sum() - self.reconstruction.mean()
 
 
 def gaussian_kl(posterior: Posterior) -> Tensor:
@@ -48,11 +56,120 @@ def elbo(forward: Callable[[Tensor, Tensor], tuple[Posterior, Likelihood]], x: T
     return Elbo(likelihood.log_prob(x), gaussian_kl(posterior))
 
 
+def log_weights(
+    forward: Callable[[Tensor, Tensor], tuple[Posterior, Likelihood]], x: Tensor, noise: Tensor
+) -> Tensor:
+    """``log p(x, z) - log q(z given x)`` at k samples z an image, ``(k, B)``, nats per image.
+
+    ``noise`` is ``(k, B, latent_dim)``, ``x`` ``(B, C, H, W)``. The mean over k of the weights themselves is an
+    unbiased estimate of p(x). Source: Burda et al., arXiv 1509.00519, equation 8.
+    """
+    k = len(noise)
+    repeated = x.repeat(k, 1, 1, 1)  # (k * B, C, H, W)
+    flat = noise.flatten(0, 1)  # (k * B, latent_dim)
+    posterior, likelihood = forward(repeated, flat)
+    z = posterior.mean + posterior.deviation * flat
+    prior_over_posterior = ((flat.square() - z.square()) / 2 + posterior.deviation.log()).sum(-1)  # (k * B,)
+    return (likelihood.log_prob(repeated) + prior_over_posterior).unflatten(0, (k, len(x)))
+
+
+def importance_weighted(weights: Tensor) -> Tensor:
+    """The importance-weighted bound on log p(x) from log weights ``(k, B)``: ``log mean_k exp``, ``(B,)``, nats.
+
+    Between the ELBO, k = 1, and log p(x); on average no smaller for a larger k. Source: arXiv 1509.00519, theorem 1.
+    """
+    return weights.logsumexp(0) - math.log(len(weights))
+
+
+class Forecast(NamedTuple):
+    """Whether a model collapses: draws the same image whatever z, with KL 0, at the best that its loss allows.
+
+    ``certain``: proven that nothing is better, for any encoder and decoder. ``escapes``: proven that even a
+    linear encoder and decoder do better. ``undecided``: neither.
+    """
+
+    answer: Literal["certain", "undecided", "escapes"]
+    diameter_ratio: float  # max ||x_i - x_j||^2 / (4 s2), or a bound from above; certain if 1 or less; nan: unknown
+    eigenvalue_ratio: float  # largest eigenvalue of the covariance / s2; escapes if above 1
+
+    def __str__(self) -> str:
+        told = {
+            "certain": "collapse is certain: no encoder is worth its KL",
+            "undecided": "whether the model collapses is undecided",
+            "escapes": "the model need not collapse",
+        }[self.answer]
+        return f"{told} (diameter ratio {self.diameter_ratio:.3g}, eigenvalue ratio {self.eigenvalue_ratio:.3g})"
+
+
+def collapse_forecast(images: Tensor, config: VAEConfig, beta: float = 1.0) -> Forecast:
+    """What the loss of ``config`` and ``beta`` asks for on uint8 ``(N, C, H, W)`` images, before any training.
+
+    For a Gaussian of effective variance ``s2`` total collapse is the global optimum if the squared diameter of
+    the set is at most ``4 s2`` (Cauchy-Schwarz and Popoviciu), and is not if the covariance has an eigenvalue
+    above ``s2`` (probabilistic PCA; Lucas et al., arXiv 1911.02469). For Bernoulli only the second test exists,
+    locally, with the covariance whitened by the Fisher information at the mean. A learned or optimal sigma shrinks
+    to the error, so collapse is never a resting place. For more than 4,000 images the diameter is bounded by
+    twice the largest distance to the mean.
+
+    Raises:
+        ValueError: on an empty set, a beta that is not a positive number, or a likelihood without a test.
+    """
+    if len(images) == 0:
+        raise ValueError("a forecast needs at least one image")
+    if not (math.isfinite(beta) and beta > 0):
+        raise ValueError(f"beta must be a number above 0, not {beta!r}")
+    x = images.flatten(1).double() / 255
+    centred = x - x.mean(0)
+    s2 = effective_variance(config, beta)
+    if config.likelihood == "bernoulli":
+        fisher = (x.mean(0) * (1 - x.mean(0))).clamp(min=1e-12)
+        ratio = _largest_eigenvalue(centred / fisher.sqrt()) / beta
+        return Forecast("escapes" if ratio > 1 else "undecided", math.nan, ratio)
+    if config.sigma in ("learned", "optimal"):
+        varies = bool(centred.abs().max() > 0)
+        return Forecast("escapes" if varies else "certain", math.nan, math.inf if varies else 0.0)
+    if s2 is None:
+        raise ValueError(f"there is no forecast for the {config.likelihood} likelihood with a fixed sigma")
+    diameter = _squared_diameter(x, centred) / (4 * s2)
+    ratio = _largest_eigenvalue(centred) / s2
+    answer: Literal["certain", "undecided", "escapes"] = "undecided"
+    if diameter <= 1:
+        answer = "certain"
+    elif ratio > 1:
+        answer = "escapes"
+    return Forecast(answer, diameter, ratio)
+
+
+def _squared_diameter(x: Tensor, centred: Tensor) -> float:
+    if len(x) > 4000:
+        return 4 * centred.square().sum(1).max().item()
+    return max(torch.cdist(part, x).square().max().item() for part in x.split(500))
+
+
+def _largest_eigenvalue(centred: Tensor) -> float:
+    """Of the covariance with 1/N, by power iteration: from below, so an "escapes" is proven."""
+    if not centred.any():
+        return 0.0
+    direction = centred[centred.square().sum(1).argmax()]
+    direction = direction / direction.norm()
+    value = 0.0
+    for _ in range(500):
+        direction = centred.T @ (centred @ direction) / len(centred)
+        before, value = value, direction.norm().item()
+        direction = direction / value
+        if value - before < 1e-9 * value:
+            break
+    return value
+
+
 def effective_variance(config: VAEConfig, beta: float) -> float | None:
     """The variance of the Gaussian decoder that a loss amounts to, ``beta * sigma**2``, squared grey levels.
 
     Any loss ``a * ||error||^2 + b * KL`` per image trains like a Gaussian of variance
     ``b / (2 a)`` with beta = 1. Directions in which the data varies by less are not worth
-    encoding, and collapse. ``None`` where no single number exists (Bernoulli).
+    encoding, and collapse. ``None`` where no single number exists: a sigma that is learned or optimal, and
+    every likelihood but the Gaussian.
     """
-    return None if config.sigma is None else beta * config.sigma**2
+    if config.likelihood != "gaussian" or not isinstance(config.sigma, int | float):
+        return None
+    return beta * config.sigma**2
