@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import distributions
 
-from vae_core.likelihood import Bernoulli, Gaussian, generator, noise
+from vae_core.likelihood import Bernoulli, DiscretisedLogistic, Gaussian, Laplace, OptimalGaussian, generator, noise
 
 SHAPE = (5, 3, 4, 6)
 LIKELIHOODS = [Bernoulli(noise(SHAPE, 0, "logits").double()), Gaussian(noise(SHAPE, 0, "mean").double(), sigma=0.7)]
@@ -112,3 +112,79 @@ def test_global_random_states_are_untouched():
     numpy_after = np.random.get_state()  # noqa: NPY002
     assert numpy_after[2:] == numpy_before[2:]
     np.testing.assert_array_equal(numpy_after[1], numpy_before[1])
+
+
+def images(n: int = 3) -> torch.Tensor:
+    levels = torch.randint(0, 256, (n, 1, 2, 4), generator=torch.Generator().manual_seed(0))
+    return levels.double() / 255
+
+
+def test_laplace_is_the_density_it_says() -> None:
+    x, mean = images(), images().flip(0)
+    for scale in (0.3, torch.tensor(0.3, dtype=torch.float64)):
+        exact = distributions.Laplace(mean, torch.tensor(0.3, dtype=torch.float64)).log_prob(x).sum((1, 2, 3))
+        torch.testing.assert_close(Laplace(mean, scale).log_prob(x), exact)
+    drawn = Laplace(torch.zeros(1, 1, 100, 100), 0.5).sample(1, "test")
+    assert drawn.abs().mean().item() == pytest.approx(0.5, rel=0.05)
+    assert torch.equal(drawn, Laplace(torch.zeros(1, 1, 100, 100), 0.5).sample(1, "test"))
+
+
+@pytest.mark.parametrize("location", [-3.0, 0.0, 0.004, 0.5, 1.0, 7.0])
+@pytest.mark.parametrize("scale", [0.001, 0.02, 0.3, 5.0])
+def test_logistic_probabilities_of_all_values_sum_to_one(location: float, scale: float) -> None:
+    x = (torch.arange(256, dtype=torch.float64) / 255).reshape(256, 1, 1, 1)
+    logs = DiscretisedLogistic(torch.full_like(x, location), scale).log_prob(x)
+    assert torch.isfinite(logs).all()
+    assert logs.exp().sum().item() == pytest.approx(1.0, abs=1e-9)
+
+
+def test_logistic_is_finite_with_gradients_in_single_precision() -> None:
+    x = torch.tensor([0.0, 1.0, 0.5, 100 / 255]).reshape(4, 1, 1, 1)
+    for location in (-50.0, 0.5, 50.0):
+        for scale in (1e-3, 10.0):
+            at = torch.full_like(x, location, requires_grad=True)
+            width = torch.tensor(scale, requires_grad=True)
+            logs = DiscretisedLogistic(at, width).log_prob(x)
+            logs.sum().backward()
+            assert torch.isfinite(logs).all()
+            assert torch.isfinite(at.grad).all()
+            assert torch.isfinite(width.grad)
+
+
+def test_logistic_samples_are_bytes_with_the_stated_probabilities() -> None:
+    likelihood = DiscretisedLogistic(torch.full((1, 1, 300, 300), 0.5, dtype=torch.float64), 0.05)
+    drawn = (likelihood.sample(0, "test") * 255).round()
+    assert torch.equal(drawn, drawn.round())
+    for level in (100, 128, 150):
+        x = torch.full((1, 1, 1, 1), level / 255, dtype=torch.float64)
+        exact = DiscretisedLogistic(torch.full_like(x, 0.5), 0.05).log_prob(x).exp().item()
+        assert (drawn == level).double().mean().item() == pytest.approx(exact, abs=4 * (exact / 9e4) ** 0.5)
+
+
+def test_optimal_sigma_is_the_best_and_squared_it_is_the_mean_squared_error() -> None:
+    x, mean = images(5), images(5).flip(0)
+    best = OptimalGaussian(mean).given(x)
+    assert best.sigma.item() ** 2 == pytest.approx((x - mean).square().mean().item())
+    at_best = OptimalGaussian(mean).log_prob(x).sum()
+    for factor in (0.9, 1.1):
+        assert Gaussian(mean, best.sigma * factor).log_prob(x).sum() < at_best
+    assert torch.isfinite(OptimalGaussian(x).log_prob(x)).all()  # a perfect fit: sigma stops at its least
+    with pytest.raises(ValueError, match="known only beside images"):
+        OptimalGaussian(mean).sample(0, "test")
+
+
+def test_a_learned_sigma_is_the_same_density() -> None:
+    x, mean = images(), images().flip(0)
+    torch.testing.assert_close(
+        Gaussian(mean, torch.tensor(0.7, dtype=torch.float64)).log_prob(x), Gaussian(mean, 0.7).log_prob(x)
+    )
+
+
+def test_every_likelihood_says_what_its_numbers_are() -> None:
+    x = images()
+    kinds = [Bernoulli(x), Gaussian(x, 1.0), OptimalGaussian(x), Laplace(x, 1.0), DiscretisedLogistic(x, 1.0)]
+    said = {type(kind).__name__: kind.measure for kind in kinds}
+    assert said == {
+        "Bernoulli": "neither", "Gaussian": "density", "OptimalGaussian": "density", "Laplace": "density",
+        "DiscretisedLogistic": "probability",
+    }  # fmt: skip

@@ -259,3 +259,44 @@ def test_a_data_mean_of_another_shape_is_refused(shape: tuple[int, ...]) -> None
 def test_values_of_the_wrong_kind_are_refused(wrong: dict) -> None:
     with pytest.raises(ValueError, match="must be"):
         VAEConfig(**wrong)
+
+
+@pytest.mark.parametrize(("likelihood", "sigma"), [
+    ("gaussian", "learned"), ("gaussian", "optimal"), ("laplace", 0.1), ("laplace", "learned"),
+    ("logistic", 0.05), ("logistic", "learned"),
+])  # fmt: skip
+def test_every_likelihood_trains(likelihood: str, sigma: float | str) -> None:
+    from vae_core.metrics import evaluate
+    from vae_core.train import TrainConfig, train
+
+    images = (torch.arange(64 * 16).reshape(64, 1, 4, 4) % 251).byte()
+    config = VAEConfig((1, 4, 4), latent_dim=2, hidden=(16,), likelihood=likelihood, sigma=sigma)
+    assert VAEConfig(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
+    model = VAE(config)
+    before = evaluate(model, images).elbo
+    list(train(model, images, TrainConfig(epochs=60, learning_rate=1e-2)))
+    assert evaluate(model, images).elbo > before + 1
+    assert torch.isfinite(model.sample(4, seed=0)).all()
+    if sigma == "learned":
+        assert model.log_sigma.item() != 0
+        with torch.no_grad():
+            model.log_sigma.fill_(-100.0)
+        assert model.sigma.item() == pytest.approx(1e-3, rel=1e-4)
+
+
+def test_collapsed_models_settle_on_mean_median_and_the_mean_squared_error() -> None:
+    """[A, A, B] under a huge beta: squares settle on the mean, absolute error on A, sigma squared on the MSE."""
+    from vae_core.train import TrainConfig, train
+
+    levels = torch.tensor([40, 40, 220], dtype=torch.uint8)
+    images = levels.reshape(3, 1, 1, 1).expand(3, 1, 2, 2).contiguous()
+    for likelihood, wanted in (("gaussian", 100 / 255), ("laplace", 40 / 255)):
+        sigma = "learned" if likelihood == "gaussian" else 0.1
+        config = VAEConfig((1, 2, 2), latent_dim=1, hidden=(8,), likelihood=likelihood, sigma=sigma)
+        model = VAE(config)
+        list(train(model, images, TrainConfig(epochs=1500, learning_rate=1e-2, beta=1e4)))
+        drawn = model.sample(500, seed=0)
+        assert (drawn - wanted).abs().mean().item() < 0.02
+        if sigma == "learned":
+            squared = (images.float() / 255 - 100 / 255).square().mean().item()
+            assert model.sigma.item() ** 2 == pytest.approx(squared, rel=0.05)

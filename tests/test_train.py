@@ -389,3 +389,17 @@ def test_a_pair_collapses_to_its_mean_below_kappa_1_only(kappa, collapses):
 def test_numbers_of_the_wrong_kind_are_refused(wrong: dict) -> None:
     with pytest.raises(ValueError, match="must be a number"):
         TrainConfig(**wrong)
+
+
+def test_beta_rises_in_a_line_and_free_bits_reach_the_loss() -> None:
+    config = TrainConfig(beta=2.0, beta_warmup=0.5)
+    assert [config.beta_at(step, 8) for step in range(8)] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0]
+    assert TrainConfig(beta=3.0).beta_at(0, 8) == 3.0
+    images = torch.randint(0, 256, (64, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    kl = {}
+    for name, extra in {"plain": {}, "free": {"free_bits": 0.5}, "late": {"beta_warmup": 1.0}}.items():
+        model = VAE(VAEConfig((1, 4, 4), latent_dim=2, hidden=(16,)))
+        kl[name] = list(train(model, images, TrainConfig(epochs=100, learning_rate=1e-2, beta=4.0, **extra)))[-1].kl
+    assert kl["plain"] < 0.1
+    assert kl["free"] > kl["plain"] + 0.2  # up to half a nat a dimension for nothing
+    assert kl["late"] >= kl["plain"]

@@ -42,6 +42,8 @@ def main() -> None:
                                   one notebook, in seconds, into build/figures/
     vae-core status               which figures there are, and from what
     vae-core data                 which data sets there are, and where
+    vae-core forecast cifar10 --limit 25 --sigma mean-of-squares
+                                  whether a loss must make the model collapse
     """
 
 
@@ -94,6 +96,50 @@ def data(name: str | None, root: Path | None, wait: bool, size: int | None) -> N
         found = sets.load_images(name, split, root=root, size=size, wait=wait)
         n, channels, height, width = found.images.shape
         click.echo(f"{found.source}: {split}, {n:,} images, {height}x{width}, {'grey' if channels == 1 else 'colour'}")
+
+
+@main.command()
+@click.argument("name")
+@click.option("--likelihood", type=click.Choice(["bernoulli", "gaussian"]), default="gaussian", show_default=True)
+@click.option(
+    "--sigma",
+    default="0.7071",
+    show_default="0.7071, the sum of squares",
+    help="Of the gaussian: a number, learned, optimal, or mean-of-squares.",
+)
+@click.option("--beta", type=float, default=1.0, show_default=True, help="Weight of the KL.")
+@click.option("--limit", type=int, help="That many of the images.")
+@click.option("--size", type=int, help="For a folder of images: height and width to bring them to.")
+@one_line_errors
+def forecast(name: str, likelihood: str, sigma: str, beta: float, limit: int | None, size: int | None) -> None:
+    """Say before any training whether a VAE on the data set or folder NAME must collapse.
+
+    A model that has collapsed draws the same average for every latent vector. "certain" is proven for
+    every encoder and decoder, "escapes" for the best ones; between the two it is undecided.
+
+    \b
+    vae-core forecast cifar10 --limit 25 --sigma mean-of-squares
+    vae-core forecast holiday --size 32 --sigma 0.1 --beta 4
+    """
+    from vae_core.data import load_images
+    from vae_core.model import VAEConfig
+    from vae_core.objective import collapse_forecast, effective_variance
+
+    found = load_images(name, "all" if Path(name).is_dir() else "train", limit=limit, size=size)
+    shape = (found.images.shape[1], found.images.shape[2], found.images.shape[3])
+    width: Any = None
+    if likelihood == "gaussian":
+        pixels = shape[0] * shape[1] * shape[2]
+        words = {"learned": "learned", "optimal": "optimal", "mean-of-squares": (pixels / 2) ** 0.5}
+        try:
+            width = words[sigma] if sigma in words else float(sigma)
+        except ValueError:
+            raise ValueError(f"sigma must be a number or one of {', '.join(words)}, not {sigma!r}") from None
+    config = VAEConfig(image_shape=shape, likelihood=likelihood, sigma=width)  # type: ignore[arg-type]
+    variance = effective_variance(config, beta)
+    click.echo(f"{found.source}: {len(found.images):,} images")
+    click.echo(f"effective variance: {'no single number' if variance is None else f'{variance:.4g}'}")
+    click.echo(f"{collapse_forecast(found.images, config, beta)}")
 
 
 @main.command()

@@ -10,13 +10,14 @@ into a fresh generator, so the same key gives the same numbers in any order of c
 
 import math
 import zlib
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Measure = Literal["probability", "density", "neither"]
 LIKELIHOODS = ("bernoulli", "gaussian", "laplace", "logistic")
 SIGMA_RANGE = (1e-3, 10.0)  # of a learned or optimal sigma or scale; a quarter of a grey level, ten times the range
 LEVELS = 256  # of an 8-bit pixel; x = level / 255
@@ -39,11 +40,9 @@ def noise(shape: tuple[int, ...], *key: int | str) -> Tensor:
 class Likelihood(Protocol):
     """p(x given z) of a batch of B images: independent pixels of one family."""
 
-    measure: ClassVar[Literal["probability", "density", "neither"]]
-    """Whether exp(log_prob) is a probability of 8-bit images, a density over [0, 1] pixels, or neither.
-
-    Numbers of different measures must not be compared. Bits per dimension exist for probabilities only.
-    """
+    @property
+    def measure(self) -> Measure:
+        """What exp(log_prob) is of grey images. Numbers of different measures must not be compared."""
 
     @property
     def mean(self) -> Tensor:
@@ -64,7 +63,11 @@ class Bernoulli(NamedTuple):
     """
 
     logits: Tensor  # (B, C, H, W)
-    measure = "neither"  # of binary images it is a probability, of grey ones nothing
+
+    @property
+    def measure(self) -> Measure:
+        """Neither: of binary images it would be a probability."""
+        return "neither"
 
     @property
     def mean(self) -> Tensor:
@@ -90,7 +93,11 @@ class Gaussian(NamedTuple):
 
     mean: Tensor  # (B, C, H, W)
     sigma: float | Tensor  # a number, or a scalar tensor that is learned
-    measure = "density"
+
+    @property
+    def measure(self) -> Measure:
+        """A density over pixels in [0, 1]."""
+        return "density"
 
     def log_prob(self, x: Tensor) -> Tensor:
         """``-||x - mean||^2 / (2 sigma^2) - P/2 log(2 pi sigma^2)``, ``(B,)``, nats per image."""
@@ -111,7 +118,11 @@ class OptimalGaussian(NamedTuple):
     """
 
     mean: Tensor  # (B, C, H, W)
-    measure = "density"
+
+    @property
+    def measure(self) -> Measure:
+        """A density over pixels in [0, 1]."""
+        return "density"
 
     def given(self, x: Tensor) -> Gaussian:
         """The Gaussian that is best for images ``x``, ``(B, C, H, W)``, with ``sigma`` at least SIGMA_RANGE[0]."""
@@ -138,7 +149,11 @@ class Laplace(NamedTuple):
 
     mean: Tensor  # (B, C, H, W)
     scale: float | Tensor
-    measure = "density"
+
+    @property
+    def measure(self) -> Measure:
+        """A density over pixels in [0, 1]."""
+        return "density"
 
     def log_prob(self, x: Tensor) -> Tensor:
         """``-|x - mean|_1 / scale - P log(2 scale)``, ``(B,)``, nats per image."""
@@ -160,7 +175,11 @@ class DiscretisedLogistic(NamedTuple):
 
     location: Tensor  # (B, C, H, W)
     scale: float | Tensor
-    measure = "probability"
+
+    @property
+    def measure(self) -> Measure:
+        """A probability of 8-bit images, so bits per dimension exist."""
+        return "probability"
 
     @property
     def mean(self) -> Tensor:

@@ -111,11 +111,11 @@ class VAE(nn.Module):
 
     @property
     def sigma(self) -> float | Tensor | None:
-        """The width of the pixels' noise; a learned one kept within SIGMA_RANGE; ``None`` where there is no one number."""
+        """The width of the pixels' noise, within SIGMA_RANGE if learned; ``None`` where there is no one number."""
         if self.config.sigma == "learned":
             low, high = SIGMA_RANGE
             return self.log_sigma.clamp(math.log(low), math.log(high)).exp()
-        return None if self.config.sigma == "optimal" else self.config.sigma
+        return self.config.sigma if isinstance(self.config.sigma, int | float) else None
 
     def encode(self, x: Tensor) -> Posterior:
         """q(z given x) for images ``x`` of shape ``(B, C, H, W)`` with values in [0, 1]."""
@@ -134,8 +134,9 @@ class VAE(nn.Module):
             return Bernoulli(output)
         if sigma is None:
             return OptimalGaussian(output)
-        families = {"gaussian": Gaussian, "laplace": Laplace, "logistic": DiscretisedLogistic}
-        return families[self.config.likelihood](output, sigma)
+        if self.config.likelihood == "laplace":
+            return Laplace(output, sigma)
+        return Gaussian(output, sigma) if self.config.likelihood == "gaussian" else DiscretisedLogistic(output, sigma)
 
     def forward(self, x: Tensor, noise: Tensor) -> tuple[Posterior, Likelihood]:
         """Encode ``x``, take the sample that ``noise`` picks, decode it.

@@ -56,9 +56,7 @@ def elbo(forward: Callable[[Tensor, Tensor], tuple[Posterior, Likelihood]], x: T
     return Elbo(likelihood.log_prob(x), gaussian_kl(posterior))
 
 
-def log_weights(
-    forward: Callable[[Tensor, Tensor], tuple[Posterior, Likelihood]], x: Tensor, noise: Tensor
-) -> Tensor:
+def log_weights(forward: Callable[[Tensor, Tensor], tuple[Posterior, Likelihood]], x: Tensor, noise: Tensor) -> Tensor:
     """``log p(x, z) - log q(z given x)`` at k samples z an image, ``(k, B)``, nats per image.
 
     ``noise`` is ``(k, B, latent_dim)``, ``x`` ``(B, C, H, W)``. The mean over k of the weights themselves is an

@@ -33,6 +33,8 @@ class TrainConfig:
     learning_rate: float = 1e-3  # the peak, after warm-up
     warmup: float = 0.05  # share of the steps in which the rate rises; after that it falls to 0 as a cosine
     beta: float = 1.0  # weight of the KL
+    beta_warmup: float = 0.0  # share of the steps in which beta rises from 0 in a line
+    free_bits: float = 0.0  # nats a dimension below which a smaller KL gains nothing
     seed: int = 0
     log_every: int = 100  # steps between records
     device: str = "auto"  # cuda, else mps, else cpu
@@ -44,8 +46,9 @@ class TrainConfig:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{name} must be a whole number, {least} or more, not {value!r}")
-        for name, least, most in (("learning_rate", 0, math.inf), ("beta", 0, math.inf), ("warmup", 0, 1)):
-            value = getattr(self, name)
+        numbers = {"learning_rate": math.inf, "beta": math.inf, "free_bits": math.inf, "warmup": 1, "beta_warmup": 1}
+        for name, most in numbers.items():
+            least, value = 0, getattr(self, name)
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or not math.isfinite(value) or not least <= value <= most:
                 allowed = f"{least} or more" if most == math.inf else f"from {least} to {most}"
@@ -69,6 +72,11 @@ class TrainConfig:
         if step < rising:
             return self.learning_rate * (step + 1) / rising
         return self.learning_rate * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising))) / 2
+
+    def beta_at(self, step: int, steps: int) -> float:
+        """The weight of the KL at ``step`` (from 0) out of ``steps``: rising from 0 during ``beta_warmup``."""
+        rising = round(self.beta_warmup * steps)
+        return self.beta * step / rising if step < rising else self.beta
 
 
 class Record(NamedTuple):
@@ -167,7 +175,7 @@ def _steps(
                 group["lr"] = rate
             terms = elbo(model, x, eps)
             state.optimiser.zero_grad()
-            terms.loss(config.beta).backward()
+            terms.loss(config.beta_at(state.step, steps), config.free_bits).backward()
             state.optimiser.step()
             sums[state.step % config.log_every] = torch.stack(
                 [terms.reconstruction.detach().sum(), terms.kl.detach().sum()]
