@@ -17,10 +17,17 @@
 #     figures:
 #     - cifar_{counts}
 #     - cifar_traversals
+#     least:
+#       counts: 1
+#       latent_dim: 1
+#       seed: 0
+#       steps: 1
 #     presets:
 #       fast:
 #         steps: 60
-#       full: {}
+#       full:
+#         counts: 5000,200,100,25
+#         steps: 6000
 # ---
 
 # %% [markdown]
@@ -55,12 +62,13 @@ seed = 0
 import math
 
 import torch
+from IPython.display import display
 
 from vae_core import TrainConfig, VAEConfig, effective_variance, fit, load_images, verdict
 from vae_core.explore import explore
 from vae_core.figures import Section, image_sections, save, save_results, table
 from vae_core.latent import kl_by_dimension, traverse
-from vae_core.quality import sharpness
+from vae_core.quality import laplacian_energy, sharpness
 
 # %%
 numbers = [int(word) for word in counts.split(",")]
@@ -80,8 +88,8 @@ print(source, shape)
 # - **Sum of squares**: $a = 1$, so the variance is $1/2$.
 # - **Mean of squares**, the common habit: $a = 1/P$, so the variance is $P/2$.
 #
-# Pixels lie between 0 and 1. A decoder of variance $P/2$ says: expect errors of dozens of times the
-# whole range, in every pixel. Under such noise no image can be told from any other, and telling
+# Pixels lie between 0 and 1. For 3,072 of them a deviation of $\sqrt{P/2}$ is 39 times the whole range,
+# in every pixel. Under such noise no image can be told from any other, and telling
 # them apart is exactly what the KL charges for.
 #
 # Both recipes below start the decoder's output at zero. A decoder that starts at the mean of the
@@ -136,10 +144,7 @@ for n in numbers:
     saved[n] = save(figure, f"cifar_{n}", alt=alt, caption=caption, source=source)
 
 # %%
-saved[numbers[0]]
-
-# %%
-saved[numbers[-1]]
+display(*saved.values())
 
 # %% [markdown]
 # ## Claimed against measured
@@ -149,11 +154,12 @@ saved[numbers[-1]]
 # a sharpness of about $-\log N$.
 
 # %%
-measured, rows = {}, []
+measured, errors, rows = {}, {}, []
 for (n, recipe), run in runs.items():
     x = sets[n].images.float() / 255
     generated, rebuilt = run.model.sample(1000, seed=seed), run.model.reconstruct(x)
-    measured[n, recipe] = sharpness(generated, x)
+    measured[n, recipe], energy = sharpness(generated, x), laplacian_energy(generated)
+    errors[n, recipe] = (energy.std() / energy.mean() / len(energy) ** 0.5).item()
     rows.append({
         "training images": n, "loss": recipe, "variance": variances[recipe], "KL (nats)": round(run.records[-1].kl, 3),
         "sharpness, generated": round(measured[n, recipe], 2),
@@ -165,23 +171,28 @@ table(rows)
 # %%
 save_results("02_cifar_blur", [
     {"claim": f"sharpness of generated images, {recipe}, {n} training images", "value": value,
-     "unit": "log ratio of Laplacian energy", "standard_error": "", "seeds": 1, "images": 1000, "source": source}
+     "unit": "log ratio of Laplacian energy", "standard_error": errors[n, recipe],
+     "seeds": 1, "images": 1000, "source": source}
     for (n, recipe), value in measured.items()
 ])  # fmt: skip
 setting = name == "CIFAR-10" and numbers == [200, 100, 25] and steps >= 1500
-naive, scaled = ({n: measured[n, recipe] for n in numbers} for recipe in recipes)
+naive, scaled = ({n: measured[n, f"{how} of squares"] for n in numbers} for how in ("mean", "sum"))
 print(verdict.cifar_blur(naive, scaled, posts_setting=setting))
 
 # %% [markdown]
 # Sharp is not the same as good. With the sum of squares the reconstructions show the training
 # images again. The samples between them can be blends, or carry edges where none should be: a
-# sharpness above 0 says so. What helps against that is another notebook's subject.
+# sharpness above 0 says so.
+#
+# Back to your prediction. Where the mean of squares has a KL of 0 and the sum has not, the third choice
+# was right: nothing else differs between the two. The second still holds what is left: compare the
+# reconstructions of the sum of squares with their originals as the number of images grows.
 
 # %% [markdown]
 # ## Explore
 #
 # The model with the proper scale, trained on the fewest images. With the other recipe the sliders
-# do nothing at all. Try it: `explore(runs[25, "mean of squares"].model, sets[25].images)`.
+# do next to nothing. Try it: `explore(runs[numbers[-1], "mean of squares"].model, given)`.
 
 # %%
 model, given = runs[numbers[-1], "sum of squares"].model, sets[numbers[-1]].images
@@ -194,7 +205,7 @@ sections = [Section(f"z[{i}], all others 0", row) for i, row in zip(used, walk, 
 figure = image_sections(
     f"Sum of squares, {numbers[-1]} images: the most used dimensions, from -2 to 2", sections, columns=7
 )
-alt = f"Rows of seven colour images: along each row one latent dimension of {used} goes from -2 to 2."
+alt = f"Rows of seven images: along each row one latent dimension of {used} goes from -2 to 2."
 save(figure, "cifar_traversals", alt=alt, caption="What single dimensions draw.", source=source)
 
 # %% [markdown]

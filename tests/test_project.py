@@ -18,7 +18,8 @@ MODULES = sorted((CHECKOUT / "vae_core").glob("*.py"))
 LAYERS = {
     "__init__": set(),
     "download": set(),
-    "data": {"download"},
+    "samples": set(),
+    "data": {"download", "samples"},
     "likelihood": set(),
     "provenance": set(),
     "verdict": set(),
@@ -31,7 +32,7 @@ LAYERS = {
     "latent": {"model", "objective"},
     "figures": {"provenance"},
     "explore": {"latent", "figures", "model", "objective", "likelihood"},
-    "notebook": set(),
+    "notebook": {"data"},
     "reproduce": {"notebook", "provenance"},
     "cli": {"__init__", "data", "model", "notebook", "objective", "provenance", "reproduce"},
     "__main__": {"cli"},
@@ -131,7 +132,8 @@ def test_the_manifest_describes_the_figures_that_are_there() -> None:
     from vae_core.provenance import sha256
 
     manifest = json.loads((CHECKOUT / "figures" / "manifest.json").read_text())
-    assert {path.name for path in (CHECKOUT / "figures").glob("*.png")} == set(manifest)
+    drawn = {path.name for path in (CHECKOUT / "figures").iterdir() if path.suffix in {".png", ".svg"}}
+    assert drawn == set(manifest)
     for name, entry in manifest.items():
         assert entry["sha256"] == sha256(CHECKOUT / "figures" / name), name
         assert entry["threads"] == 1
@@ -149,7 +151,8 @@ def test_readme_shows_every_figure_of_the_post_with_its_alt_text() -> None:
     readme = (CHECKOUT / "README.md").read_text()
     manifest = json.loads((CHECKOUT / "figures" / "manifest.json").read_text())
     nine = [f"latent_dim_{d}" for d in (2, 4, 10)] + [f"cifar_{n}" for n in (200, 100, 25)]
-    for name in nine + [f"batch_average_{k}" for k in (1, 2, 3)]:
+    shown = set(re.findall(r'src="figures/(\w+)\.png"', readme))
+    for name in shown | {*nine, *(f"batch_average_{k}" for k in (1, 2, 3))}:
         assert f'src="figures/{name}.png" alt="{manifest[name + ".png"]["alt"]}"' in readme, name
 
 
@@ -162,6 +165,20 @@ def test_numbers_in_the_readme_are_the_measured_ones() -> None:
     for claim, number in quoted:
         digits = len(number.partition(".")[2])
         assert float(number) == pytest.approx(measured[claim], abs=0.5 * 10**-digits), claim
+
+
+def test_the_published_numbers_are_good_enough() -> None:
+    """What the notebooks must reach with their default parameters."""
+    results = json.loads((CHECKOUT / "figures" / "data" / "results.json").read_text())
+    value = {row["claim"]: row["value"] for rows in results.values() for row in rows}
+    bounds = [value[f"test ELBO at {d} latent dimensions"] for d in (2, 4, 10)]
+    assert bounds[0] < bounds[1] < bounds[2]
+    assert bounds[2] >= -107
+    for k in (1, 2, 3):
+        assert value[f"share of samples at the mean, before training, pair {k}"] == 0
+        assert value[f"share of samples at the mean, mean of squares, pair {k}"] >= 0.95
+        assert value[f"share of samples at the mean, sum of squares, pair {k}"] < 0.5
+    assert value["test ELBO, by hand"] == pytest.approx(value["test ELBO, package"], abs=1e-3)
 
 
 def test_command_help_names_every_command() -> None:

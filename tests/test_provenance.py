@@ -7,13 +7,19 @@ from vae_core import provenance
 
 def test_an_entry_changes_only_with_its_digest(tmp_path) -> None:
     path = tmp_path / "manifest.json"
-    provenance.update_manifest(path, {"a.png": {"sha256": "1", "versions": "old"}, "b.png": {"sha256": "2"}})
+    old = {"sha256": "1", "versions": "old", "notebook": "01"}
+    other = {"sha256": "2", "notebook": "02"}
+    provenance.update_manifest(path, "01", {"a.png": old, "gone.png": old})
+    provenance.update_manifest(path, "02", {"b.png": other})
+    provenance.update_manifest(path, "01", {"a.png": old})  # no longer writes gone.png
+    assert set(json.loads(path.read_text())) == {"a.png", "b.png"}
     before = path.stat().st_mtime_ns
-    provenance.update_manifest(path, {"a.png": {"sha256": "1", "versions": "new"}})
+    provenance.update_manifest(path, "01", {"a.png": old | {"versions": "new"}})
     assert json.loads(path.read_text())["a.png"]["versions"] == "old"
     assert path.stat().st_mtime_ns == before
-    provenance.update_manifest(path, {"a.png": {"sha256": "3", "versions": "new"}})
-    assert json.loads(path.read_text()) == {"a.png": {"sha256": "3", "versions": "new"}, "b.png": {"sha256": "2"}}
+    new = {"sha256": "3", "versions": "new", "notebook": "01"}
+    provenance.update_manifest(path, "01", {"a.png": new})
+    assert json.loads(path.read_text()) == {"a.png": new, "b.png": other}
 
 
 @pytest.mark.parametrize("content", ["{", "[]", ""])
@@ -27,8 +33,12 @@ def test_results_of_one_notebook_replace_only_their_own(tmp_path) -> None:
     provenance.merge_results(tmp_path, "01", [{"claim": "x", "value": 1.0}])
     provenance.merge_results(tmp_path, "00", [{"claim": "y", "value": 2.0}])
     provenance.merge_results(tmp_path, "01", [{"claim": "x", "value": 3.0}])
-    assert json.loads((tmp_path / "results.json").read_text())["01"] == [{"claim": "x", "value": 3.0}]
-    assert (tmp_path / "results.csv").read_text() == "notebook,claim,value\n00,y,2.0\n01,x,3.0\n"
+    assert json.loads((tmp_path / "results.json").read_text())["01"] == [
+        {"claim": "x", "value": 3.0, "command": "vae-core reproduce 01"}
+    ]
+    told = (tmp_path / "results.csv").read_text().splitlines()
+    assert told[0] == "notebook,claim,value,command"
+    assert told[1:] == ["00,y,2.0,vae-core reproduce 00", "01,x,3.0,vae-core reproduce 01"]
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_part(tmp_path, monkeypatch) -> None:

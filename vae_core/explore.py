@@ -15,7 +15,7 @@ from vae_core.model import VAE
 SIDE = 280  # pixels of the picture's height, about
 PLANE = 13  # images a side of the latent plane
 CROSS = (204, 102, 119)
-REACH = 3.0  # sliders run from -REACH to REACH prior deviations
+REACH = 3.0  # sliders run from -REACH to REACH prior deviations, and further when an encoded image does
 
 
 def explore(model: VAE, images: Tensor | None = None) -> widgets.Widget:
@@ -63,7 +63,9 @@ def explore(model: VAE, images: Tensor | None = None) -> widgets.Widget:
         nonlocal moving
         moving = True
         for i in dimensions:
-            sliders[i].value = float(z[i].clamp(-REACH, REACH))
+            reach = max(sliders[i].max, float(z[i].abs().ceil()))  # an image may lie further out than the prior does
+            sliders[i].min, sliders[i].max = -reach, reach
+            sliders[i].value = float(z[i])
         moving = False
         draw()
 
@@ -112,6 +114,7 @@ def _factor(model: VAE) -> int:
 def _marked(tiles: np.ndarray, across: float, up: float) -> np.ndarray:
     """The latent plane with a cross at ``(across, up)``."""
     tall, wide = tiles.shape[:2]
+    across, up = (max(-REACH, min(REACH, z)) for z in (across, up))
     # the first and last tile's centres lie at -REACH and REACH
     column = round(((across + REACH) / (2 * REACH) * (PLANE - 1) + 0.5) * wide / PLANE)
     row = round(((REACH - up) / (2 * REACH) * (PLANE - 1) + 0.5) * tall / PLANE)

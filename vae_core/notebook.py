@@ -23,6 +23,7 @@ class Notebook(NamedTuple):
     path: Path  # of the .ipynb
     parameters: dict[str, Any]  # the defaults, which are the preset "post"
     presets: dict[str, dict[str, Any]]
+    least: dict[str, int]  # the smallest whole number, also of each item of a comma list
     declared: tuple[str, ...]  # figure names; "{key}" stands for each item of the parameter "key"
     cells: int
 
@@ -98,14 +99,16 @@ def _read_notebook(folder: Path, name: str) -> Notebook:
     unknown = {key for preset in own.get("presets", {}).values() for key in preset} - set(parameters)
     if unknown:
         raise ValueError(f"{text}: a preset sets {', '.join(sorted(unknown))}, which is no parameter")
-    return Notebook(name, pair, parameters, own.get("presets", {}), tuple(own.get("figures", ())), len(source.cells))
+    presets, figures = own.get("presets", {}), tuple(own.get("figures", ()))
+    return Notebook(name, pair, parameters, presets, own.get("least", {}), figures, len(source.cells))
 
 
 def parse_parameters(notebooks: Sequence[Notebook], given: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Words from the command line as values of the types of the notebooks' defaults.
 
     Raises:
-        ValueError: on a name that none of the notebooks has, or a word that is not of its type.
+        ValueError: on a name that none of the notebooks has, a word that is not of its type, a number
+            below the least, or unknown data.
     """
     parsed: dict[str, Any] = {}
     for name, word in given:
@@ -119,6 +122,17 @@ def parse_parameters(notebooks: Sequence[Notebook], given: Sequence[tuple[str, s
                 parsed[name] = {"true": True, "false": False}[word.lower()] if kind is bool else kind(word)
             except (ValueError, KeyError):
                 raise ValueError(f"parameter {name} of {notebook.name} must be {kind.__name__}, not {word!r}") from None
+            if name in notebook.least:
+                items = [word] if kind is int else word.split(",")
+                least = notebook.least[name]
+                if not all(item.strip().isdecimal() and int(item) >= least for item in items):
+                    form = "a whole number" if kind is int else "whole numbers between commas"
+                    wanted = f"{form}, {least} or more"
+                    raise ValueError(f"parameter {name} of {notebook.name} must be {wanted}, not {word!r}")
+            if name == "data":
+                from vae_core.data import check_name
+
+                check_name(word)
     return parsed
 
 

@@ -83,9 +83,11 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_bytes(path, (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
 
-def update_manifest(path: Path, entries: dict[str, dict[str, Any]]) -> None:
-    """Add ``entries``, name to facts, to the manifest; one whose figure has the same digest stays as it is."""
-    manifest = read_json(path)
+def update_manifest(path: Path, notebook: str, entries: dict[str, dict[str, Any]]) -> None:
+    """Make ``entries``, name to facts, those of ``notebook``; one whose figure has the same digest stays as it is."""
+    manifest = {
+        name: entry for name, entry in read_json(path).items() if entry["notebook"] != notebook or name in entries
+    }
     for name, entry in entries.items():
         if manifest.get(name, {}).get("sha256") != entry["sha256"]:
             manifest[name] = entry
@@ -110,10 +112,11 @@ def figure_facts(path: Path) -> dict[str, Any]:
 
 def merge_results(folder: Path, notebook: str, rows: list[dict[str, Any]]) -> None:
     """Replace the rows of one notebook in ``results.json`` and ``results.csv``."""
-    results = read_json(folder / "results.json") | {notebook: rows}
+    command = f"vae-core reproduce {notebook}"
+    results = read_json(folder / "results.json") | {notebook: [row | {"command": command} for row in rows]}
     write_json(folder / "results.json", results)
     text = io.StringIO()
-    table = csv.DictWriter(text, ["notebook", *rows[0]], lineterminator="\n")
+    table = csv.DictWriter(text, ["notebook", *rows[0], "command"], lineterminator="\n")
     table.writeheader()
     for name in sorted(results):
         table.writerows({"notebook": name} | row for row in results[name])

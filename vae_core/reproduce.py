@@ -17,7 +17,6 @@ from typing import Any
 from vae_core import provenance
 from vae_core.notebook import Notebook, find_checkout, find_notebooks, parse_parameters
 
-PRESETS = ("fast", "post", "full")
 THREADS = 1  # of every reproduced kernel: the same bytes however many run at once
 
 
@@ -163,6 +162,9 @@ def _place(outcome: Outcome, root: Path, *, publish: bool, say: Callable[[str], 
         "threads": THREADS,
     }
     entries = {path.name: own | provenance.figure_facts(path) for path in outcome.figures if path.suffix == ".png"}
+    for path in outcome.figures:
+        if path.suffix == ".svg":
+            entries[path.name] = entries[path.with_suffix(".png").name] | {"sha256": provenance.sha256(path)}
     sources = {entry["source"].split(":")[0] for entry in entries.values()}
     why = "" if publish else "not the published settings"
     if not why and sources - {settings.get("data")}:
@@ -173,7 +175,7 @@ def _place(outcome: Outcome, root: Path, *, publish: bool, say: Callable[[str], 
             provenance.write_bytes(target / path.relative_to(staged), path.read_bytes())
         elif path.suffix == ".json":
             provenance.merge_results(target / "data", notebook.name, json.loads(path.read_text()))
-    provenance.update_manifest(target / "manifest.json", entries)
+    provenance.update_manifest(target / "manifest.json", notebook.name, entries)
     outcome.published = not why
     outcome.figures = [target / path.relative_to(staged) for path in outcome.figures if path.parent.name != "data"]
     shutil.rmtree(staged.parent, ignore_errors=True)

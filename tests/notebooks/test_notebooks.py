@@ -40,6 +40,22 @@ def test_all_notebooks_run_and_two_runs_give_the_same_bytes(checkout: Path, shar
     assert text.count("Not the post's setting: no verdict.") == 3
 
 
+def test_the_exercises_in_code_run(checkout: Path, shared_data: Path) -> None:
+    """The lines of code that "Try it" asks for in notebooks 02 and 03: one more recipe."""
+    for name, recipe in {
+        "02_cifar_blur": '"a tenth": math.sqrt(1 / 20)',
+        "03_batch_average": '"threshold": math.sqrt(97)',
+    }.items():
+        for half in (".py", ".ipynb"):
+            path = checkout / "notebooks" / f"{name}{half}"
+            text, line = path.read_text(), "recipes = {"
+            assert recipe.replace('"', '"' if half == ".py" else '\\"') in text  # as the exercise says
+            assert text.count(line) == 1
+            path.write_text(text.replace(line, line + (recipe if half == ".py" else recipe.replace('"', '\\"')) + ", "))
+    outcomes = reproduce(["02", "03"], checkout=checkout, preset="fast")
+    assert [outcome.error for outcome in outcomes] == [None, None]
+
+
 def test_plain_papermill_from_any_folder_leaves_the_published_figures_alone(tmp_path: Path, monkeypatch) -> None:
     """The command of the README, on the embedded data, in a folder that is not the checkout."""
     monkeypatch.delenv("VAE_CORE_FIGURES")
