@@ -22,6 +22,8 @@ from playwright.sync_api import Page, sync_playwright
 
 from vae_core import VAE, VAEConfig
 from vae_core.figures import to_pixels
+from vae_core.latent import encode_means, kl_by_dimension
+from vae_core.likelihood import noise
 
 pytestmark = pytest.mark.browser
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -29,10 +31,14 @@ NOTEBOOK = """\
 # %% [markdown]
 # # A page for a test
 # %%
+import torch
 from vae_core import VAE, VAEConfig
 from vae_core.explore import explore
-explore(VAE(VAEConfig(image_shape=(1, 8, 8), latent_dim=2, hidden=(8,)), seed=5))
+images = (torch.arange(5 * 64) % 251).reshape(5, 1, 8, 8).byte()
+explore(VAE(VAEConfig(image_shape=(1, 8, 8), latent_dim=2, hidden=(8,)), seed=5), images)
 """
+MODEL = VAE(VAEConfig(image_shape=(1, 8, 8), latent_dim=2, hidden=(8,)), seed=5)
+IMAGES = (torch.arange(5 * 64) % 251).reshape(5, 1, 8, 8).byte()
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +96,9 @@ def picture(page: Page) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(page.evaluate(code)))))
 
 
-def expected(z: list[float]) -> np.ndarray:
-    model = VAE(VAEConfig(image_shape=(1, 8, 8), latent_dim=2, hidden=(8,)), seed=5)
+def expected(z: torch.Tensor) -> np.ndarray:
     with torch.no_grad():
-        return to_pixels(model.decode(torch.tensor([z])).mean, 35)[0]
+        return to_pixels(MODEL.decode(z[None]).mean, 35)[0]
 
 
 def wait_until(page: Page, true: Callable[[], bool], what: str) -> None:
@@ -129,7 +134,8 @@ def test_the_picture_follows_the_slider(lab: str, page: Page, tmp_path: Path, na
     page.get_by_text("Run", exact=True).click()
     page.locator('li[data-command="runmenu:run-all"]').click()
     wait_until(page, lambda: there(page, "img.vae-core-picture"), "the widget appears")
-    wait_for(page, expected([0.0, 0.0]))
+    zero = torch.zeros(2)
+    wait_for(page, expected(zero))
     page.screenshot(path=tmp_path / "before.png")
 
     handles = page.locator(".noUi-handle")
@@ -139,10 +145,16 @@ def test_the_picture_follows_the_slider(lab: str, page: Page, tmp_path: Path, na
         page.keyboard.press("ArrowRight")
     value = float(page.locator(".widget-readout").nth(0).inner_text())
     assert value > 0
-    wait_for(page, expected([value, 0.0]))
-    assert not np.array_equal(expected([value, 0.0]), expected([0.0, 0.0]))
+    first = kl_by_dimension(MODEL, IMAGES).argmax().item()  # the most used dimension stands on top
+    moved = zero.clone()
+    moved[first] = value
+    wait_for(page, expected(moved))
+    assert not np.array_equal(expected(moved), expected(zero))
 
     page.get_by_role("button", name="Prior mean").click()
-    wait_for(page, expected([0.0, 0.0]))
+    wait_for(page, expected(zero))
+    for button, z in (("Random z", noise((2,), 0, "explore")), ("Encode image", encode_means(MODEL, IMAGES[:1])[0])):
+        page.get_by_role("button", name=button).click()
+        wait_for(page, expected((z / 0.05).round() * 0.05))  # the sliders' step
     page.screenshot(path=tmp_path / "after.png")
     assert not re.search("Error displaying widget|Traceback", page.content())
