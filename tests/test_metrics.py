@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import distributions, nn
 
-from vae_core.metrics import PairDistances, evaluate, pair_distances
+from vae_core.metrics import (
+    PairDistances,
+    active_units,
+    bits_per_dimension,
+    evaluate,
+    importance_weighted_bound,
+    information,
+    pair_distances,
+)
 from vae_core.model import VAE, VAEConfig
 
 
@@ -142,3 +150,111 @@ def test_a_model_in_double_precision_is_measured_in_it() -> None:
     images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
     model = VAE(VAEConfig((1, 8, 8)))
     assert evaluate(model, images).elbo == pytest.approx(evaluate(model.double(), images).elbo, rel=1e-5)
+
+
+def linear_model() -> VAE:
+    """Linear encoder and decoder, Gaussian noise: log p(x) is a normal density."""
+    torch.manual_seed(0)
+    model = VAE(VAEConfig((1, 2, 3), latent_dim=2, hidden=(4,), likelihood="gaussian", sigma=0.5))
+    model.encoder = nn.Sequential(nn.Flatten(), nn.Linear(6, 4))
+    model.decoder = nn.Sequential(nn.Linear(2, 6, bias=False), nn.Unflatten(1, (1, 2, 3)))
+    return model
+
+
+BYTES = torch.randint(0, 256, (7, 1, 2, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def exact_log_likelihood(model: VAE) -> float:
+    weight = model.decoder[0].weight.detach().double()
+    covariance = weight @ weight.T + 0.25 * torch.eye(6, dtype=torch.float64)
+    exact = distributions.MultivariateNormal(model.output_bias.detach().double().flatten(), covariance)
+    return exact.log_prob(BYTES.flatten(1).double() / 255).mean().item()
+
+
+def test_the_importance_weighted_bound_is_between_the_elbo_and_the_likelihood() -> None:
+    model = linear_model()
+    exact = exact_log_likelihood(model)
+    few = sum(importance_weighted_bound(model, BYTES, samples=3, seed=seed).value for seed in range(300)) / 300
+    many = importance_weighted_bound(model, BYTES, samples=50_000).value
+    elbos = sum(evaluate(model, BYTES, seed=seed).elbo for seed in range(300)) / 300
+    assert elbos < few < exact
+    assert many == pytest.approx(exact, abs=0.02)
+
+
+def test_the_importance_weighted_bound_counts_every_image_and_sample_whatever_the_rows() -> None:
+    model = linear_model()
+    whole = importance_weighted_bound(model, BYTES, samples=101)
+    for rows in (1, 7, 50, 1000):
+        assert importance_weighted_bound(model, BYTES, samples=101, rows=rows).value == pytest.approx(
+            whole.value, abs=1e-6
+        )
+    alone = [importance_weighted_bound(model, BYTES[: i + 1], samples=101).value * (i + 1) for i in range(7)]
+    assert alone[-1] == pytest.approx(whole.value * 7, abs=1e-5)
+    assert importance_weighted_bound(model, BYTES[:1], samples=101).value == pytest.approx(alone[0])
+    assert importance_weighted_bound(model, BYTES, samples=102).value != whole.value
+    assert whole.error > 0
+    for wrong in ({"samples": 0}, {"rows": 0}):
+        with pytest.raises(ValueError, match="1 or more"):
+            importance_weighted_bound(model, BYTES, **wrong)
+    with pytest.raises(ValueError, match="no image"):
+        importance_weighted_bound(model, BYTES[:0])
+
+
+def encoder_of(mean: torch.Tensor, deviation: float) -> VAE:
+    """A model that sends image number i (all pixels i) to ``mean[i]`` with that deviation."""
+    model = VAE(VAEConfig((1, 1, 1), latent_dim=mean.shape[1], hidden=(4,)))
+
+    class Encoder(nn.Module):
+        def forward(self, x):
+            at = mean[(x.flatten() * 255).round().long()]
+            return torch.cat([at, torch.full_like(at, math.log(deviation))], dim=1)
+
+    model.encoder = Encoder()
+    return model
+
+
+def test_information_is_log_n_where_latents_are_apart_and_zero_where_they_are_the_same() -> None:
+    images = torch.arange(8, dtype=torch.uint8).reshape(8, 1, 1, 1)
+    apart = information(encoder_of(torch.arange(8.0)[:, None] * 10, 0.1), images)
+    assert apart.mutual_information.value == pytest.approx(math.log(8), abs=1e-6)
+    same = information(encoder_of(torch.zeros(8, 2), 1.0), images)
+    assert same.mutual_information.value == pytest.approx(0, abs=1e-6)
+    assert same.mismatch.value == pytest.approx(0, abs=1e-6)
+
+
+def test_information_and_mismatch_make_up_the_kl() -> None:
+    images = torch.arange(20, dtype=torch.uint8).reshape(20, 1, 1, 1)
+    model = encoder_of(torch.randn(20, 3, generator=torch.Generator().manual_seed(0)), 0.4)
+    told = information(model, images, samples=400)
+    kl = evaluate(model, images).kl
+    assert told.mutual_information.value + told.mismatch.value == pytest.approx(kl, abs=0.05)
+    assert 0 < told.mutual_information.value < math.log(20)
+
+
+def test_active_units_are_the_dimensions_whose_mean_varies() -> None:
+    images = torch.arange(20, dtype=torch.uint8).reshape(20, 1, 1, 1)
+    mean = torch.zeros(20, 3)
+    mean[:, 0], mean[:, 1] = torch.linspace(-1, 1, 20), 0.05 * torch.linspace(-1, 1, 20)
+    assert active_units(encoder_of(mean, 1.0), images) == 1
+    assert active_units(encoder_of(mean, 1.0), images, threshold=1e-4) == 2
+
+
+def test_bits_per_dimension_exist_for_probabilities_only() -> None:
+    config = VAEConfig((1, 2, 2), likelihood="logistic", sigma=0.1)
+    assert bits_per_dimension(-4 * math.log(256), config) == pytest.approx(8)
+    with pytest.raises(ValueError, match="8-bit values; gaussian has none"):
+        bits_per_dimension(-1.0, VAEConfig((1, 2, 2), likelihood="gaussian", sigma=0.1))
+
+
+def test_an_optimal_sigma_is_one_for_all_images_whatever_the_chunk() -> None:
+    images = torch.randint(0, 256, (30, 1, 3, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    model = VAE(VAEConfig((1, 3, 3), latent_dim=2, hidden=(4,), likelihood="gaussian", sigma="optimal"))
+    whole = evaluate(model, images)
+    for chunk in (1, 7, 30):
+        assert evaluate(model, images, chunk=chunk).elbo == pytest.approx(whole.elbo, abs=1e-4)
+    fixed = [
+        VAE(VAEConfig((1, 3, 3), latent_dim=2, hidden=(4,), likelihood="gaussian", sigma=s)) for s in (0.3, 0.6, 1.0)
+    ]
+    assert all(evaluate(other, images).elbo < whole.elbo for other in fixed)  # the same weights, another sigma
+    with pytest.raises(ValueError, match="depends on the batch"):
+        importance_weighted_bound(model, images)

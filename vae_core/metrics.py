@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vae_core.likelihood import noise
-from vae_core.model import VAE
-from vae_core.objective import elbo
+from vae_core.likelihood import SIGMA_RANGE, Gaussian, Likelihood, noise
+from vae_core.model import VAE, Posterior, VAEConfig
+from vae_core.objective import Forward, elbo
 
 
 class Evaluation(NamedTuple):
@@ -28,20 +28,18 @@ def evaluate(model: VAE, images: Tensor, *, seed: int = 0, chunk: int = 1000) ->
     """The ELBO and its terms on uint8 ``(N, C, H, W)`` images, one posterior sample an image.
 
     Every image counts once, whatever ``chunk``, the number of images held at a time. The weight of
-    the KL is 1, however the model was trained.
+    the KL is 1, however the model was trained. An optimal sigma is the best for all these images together.
 
     Raises:
         ValueError: when there is no image.
     """
-    if len(images) == 0:
-        raise ValueError("there is no image to evaluate")
-    if images.dtype != torch.uint8:
-        raise ValueError(f"images must be uint8, not {images.dtype}")
+    _check_images(images)
     eps = noise((len(images), model.config.latent_dim), seed, "evaluate")
+    forward = _with_one_sigma(model, images, eps, chunk)
     reconstruction, kl, squares = [], [], []
     for start in range(0, len(images), chunk):
         x = images[start : start + chunk].to(model.output_bias) / 255
-        terms = elbo(model, x, eps[start : start + chunk].to(x))
+        terms = elbo(forward, x, eps[start : start + chunk].to(x))
         reconstruction.append(terms.reconstruction.cpu().double())
         kl.append(terms.kl.cpu().double())
         squares.append((model.reconstruct(x) - x).square().flatten(1).mean(1).cpu().double())
@@ -49,14 +47,142 @@ def evaluate(model: VAE, images: Tensor, *, seed: int = 0, chunk: int = 1000) ->
     by_dimension = torch.cat(kl)
     total = by_image - by_dimension.sum(1)
     return Evaluation(
-        elbo=total.mean().item(),
-        elbo_error=total.std().item() / math.sqrt(len(images)) if len(images) > 1 else math.nan,
+        elbo=_mean(total).value,
+        elbo_error=_mean(total).error,
         reconstruction=by_image.mean().item(),
         kl=by_dimension.sum(1).mean().item(),
         kl_per_dimension=tuple(by_dimension.mean(0).tolist()),
         squared_error=torch.cat(squares).mean().item(),
         images=len(images),
     )
+
+
+class Mean(NamedTuple):
+    """A mean over images with its standard error."""
+
+    value: float
+    error: float
+
+
+@torch.no_grad()
+def importance_weighted_bound(
+    model: VAE, images: Tensor, *, samples: int = 5000, seed: int = 0, rows: int = 5000
+) -> Mean:
+    """The importance-weighted bound on log p(x), nats per image, from ``samples`` draws of each uint8 image.
+
+    It rises with ``samples`` towards log p(x); its negative is the NLL that papers report. Every image and every
+    sample counts, whatever ``rows``, the number of images decoded at a time, which bounds the memory. Each image's
+    noise depends on (seed, its place) alone. Source: Burda et al., arXiv 1509.00519, section 5.
+
+    Raises:
+        ValueError: when there is no image, ``samples`` or ``rows`` is below 1, or sigma is "optimal".
+    """
+    _check_images(images)
+    if model.config.sigma == "optimal":
+        raise ValueError('sigma="optimal" depends on the batch: use a model with a learned or fixed sigma')
+    if samples < 1 or rows < 1:
+        raise ValueError(f"samples and rows must be 1 or more, not {samples} and {rows}")
+    by_image = torch.empty(len(images), dtype=torch.float64)
+    for i in range(len(images)):
+        x = images[i : i + 1].to(model.output_bias) / 255
+        posterior = model.encode(x)
+        eps = noise((samples, model.config.latent_dim), seed, i, "importance").to(x)
+        total = torch.tensor(-math.inf, dtype=torch.float64)
+        for part in eps.split(rows):
+            z = posterior.mean + posterior.deviation * part  # (rows, latent_dim)
+            ratio = ((part.square() - z.square()) / 2 + posterior.deviation.log()).sum(1)  # log p(z) / q(z given x)
+            weights = model.decode(z).log_prob(x.expand(len(z), -1, -1, -1)) + ratio
+            total = torch.logaddexp(total, weights.double().logsumexp(0).cpu())
+        by_image[i] = total - math.log(samples)
+    return _mean(by_image)
+
+
+@torch.no_grad()
+def active_units(model: VAE, images: Tensor, *, threshold: float = 0.01) -> int:
+    """The number of latent dimensions whose posterior mean varies over the images by more than ``threshold``.
+
+    The variance is that over uint8 ``(N, C, H, W)`` images. Source: arXiv 1509.00519, section 5.2, whose
+    threshold is 0.01.
+    """
+    _check_images(images)
+    means = torch.cat([model.encode(part.to(model.output_bias) / 255).mean for part in images.split(1000)])
+    return int((means.var(0, correction=0) > threshold).sum())
+
+
+class Information(NamedTuple):
+    """Where the KL goes: ``kl = mutual_information + mismatch``, nats, means over the images."""
+
+    mutual_information: Mean  # between an image of the set and its latent; at most log N
+    mismatch: Mean  # KL of the aggregated posterior to N(0, I)
+
+
+@torch.no_grad()
+def information(model: VAE, images: Tensor, *, samples: int = 16, seed: int = 0) -> Information:
+    """How much a latent says of which of these N uint8 images it came from, and how far all latents are from the prior.
+
+    ``I = E[log q(z given x) - log (1/N sum_j q(z given x_j))]`` with ``samples`` draws an image, over the whole
+    set: N^2 densities. Source: Hoffman and Johnson, "ELBO surgery", 2016.
+    """
+    _check_images(images)
+    posteriors = [model.encode(part.to(model.output_bias) / 255) for part in images.split(1000)]
+    mean = torch.cat([posterior.mean for posterior in posteriors]).cpu().double()  # (N, latent_dim)
+    deviation = torch.cat([posterior.deviation for posterior in posteriors]).cpu().double()
+    n, latent_dim = mean.shape
+    told, off = torch.zeros(n, dtype=torch.float64), torch.zeros(n, dtype=torch.float64)
+    for draw in range(samples):
+        eps = noise((n, latent_dim), seed, draw, "information").double()
+        z = mean + deviation * eps
+        own = (-eps.square() / 2 - deviation.log()).sum(1)  # log q(z given x), but for a constant
+        aggregated = torch.cat(
+            [
+                (-((part[:, None] - mean) / deviation).square() / 2 - deviation.log()).sum(-1).logsumexp(1)
+                for part in z.split(max(1, 10**7 // (n * latent_dim)))
+            ]
+        ) - math.log(n)
+        told += (own - aggregated) / samples
+        off += (aggregated + z.square().sum(1) / 2) / samples
+    return Information(_mean(told), _mean(off))
+
+
+def bits_per_dimension(elbo: float, config: VAEConfig) -> float:
+    """A bound in nats per image as bits per pixel value: ``-elbo / (pixels log 2)``.
+
+    Raises:
+        ValueError: unless the likelihood gives probabilities of 8-bit images.
+    """
+    if config.likelihood != "logistic":
+        raise ValueError(f"bits per dimension need probabilities of 8-bit values; {config.likelihood} has none")
+    return -elbo / (math.prod(config.image_shape) * math.log(2))
+
+
+def _with_one_sigma(model: VAE, images: Tensor, eps: Tensor, chunk: int) -> Forward:
+    """The model; if its sigma is the best for each batch, with the one that is best for all these images."""
+    if model.config.sigma != "optimal":
+        return model
+    total = 0.0
+    for start in range(0, len(images), chunk):
+        x = images[start : start + chunk].to(model.output_bias) / 255
+        _, likelihood = model(x, eps[start : start + chunk].to(x))
+        total += (x - likelihood.mean).square().double().sum().item()
+    sigma = max(SIGMA_RANGE[0], math.sqrt(total / images.numel()))
+
+    def forward(x: Tensor, noise: Tensor) -> tuple[Posterior, Likelihood]:
+        posterior, likelihood = model(x, noise)
+        return posterior, Gaussian(likelihood.mean, sigma)
+
+    return forward
+
+
+def _check_images(images: Tensor) -> None:
+    if len(images) == 0:
+        raise ValueError("there is no image to evaluate")
+    if images.dtype != torch.uint8:
+        raise ValueError(f"images must be uint8, not {images.dtype}")
+
+
+def _mean(by_image: Tensor) -> Mean:
+    error = by_image.std().item() / math.sqrt(len(by_image)) if len(by_image) > 1 else math.nan
+    return Mean(by_image.mean().item(), error)
 
 
 class PairDistances(NamedTuple):

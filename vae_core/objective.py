@@ -14,6 +14,9 @@ from torch import Tensor
 from vae_core.likelihood import Likelihood
 from vae_core.model import Posterior, VAEConfig
 
+Forward = Callable[[Tensor, Tensor], tuple[Posterior, Likelihood]]
+"""A model, or any function of ``(x, noise)`` with a model's result."""
+
 
 class Elbo(NamedTuple):
     """The two terms of the bound for B images, in nats: ``elbo = reconstruction - kl.sum(-1)``."""
@@ -46,7 +49,7 @@ def gaussian_kl(posterior: Posterior) -> Tensor:
     return (mean.square() + deviation.square() - 1) / 2 - deviation.log()
 
 
-def elbo(forward: Callable[[Tensor, Tensor], tuple[Posterior, Likelihood]], x: Tensor, noise: Tensor) -> Elbo:
+def elbo(forward: Forward, x: Tensor, noise: Tensor) -> Elbo:
     """Both terms of the ELBO of each image, at the one sample that ``noise`` picks.
 
     ``forward`` is a model, or any function of ``(x, noise)`` with a model's result. ``x`` is
