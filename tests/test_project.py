@@ -28,13 +28,14 @@ LAYERS = {
     "objective": {"model", "likelihood"},
     "metrics": {"objective", "model", "likelihood"},
     "train": {"metrics", "objective", "data", "model", "likelihood"},
-    "runs": {"train", "model"},
+    "checkpoint": set(),
+    "runs": {"train", "model", "objective", "checkpoint", "provenance"},
     "latent": {"model", "objective"},
     "figures": {"provenance"},
     "explore": {"latent", "figures", "model", "objective", "likelihood"},
     "notebook": {"data"},
     "reproduce": {"notebook", "provenance"},
-    "cli": {"__init__", "data", "model", "notebook", "objective", "provenance", "reproduce"},
+    "cli": {"__init__", "data", "model", "notebook", "objective", "provenance", "reproduce", "runs"},
     "__main__": {"cli"},
 }
 

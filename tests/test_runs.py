@@ -1,9 +1,18 @@
+import dataclasses
+import hashlib
+import json
+import multiprocessing
 import re
+import subprocess
+import sys
+from pathlib import Path
 
+import pytest
 import torch
 
 from vae_core import TrainConfig, VAEConfig, fit
 from vae_core.model import VAE
+from vae_core.runs import _code_digest, find_runs, load_run, run_key
 from vae_core.train import train
 
 IMAGES = torch.randint(0, 256, (50, 1, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -26,3 +35,148 @@ def test_fit_hands_the_data_mean_to_the_decoder() -> None:
     run = fit(config, TrainConfig(epochs=0), IMAGES)
     torch.testing.assert_close(run.model.output_bias.detach(), IMAGES.float().mean(0) / 255)
     assert run.records == []
+
+
+CONFIG = TrainConfig(epochs=4, batch_size=10, seed=4, log_every=5)
+
+
+def same_weights(one: VAE, other: VAE) -> bool:
+    pairs = zip(one.state_dict().items(), other.state_dict().items(), strict=True)
+    return all(name == name2 and torch.equal(a, b) for (name, a), (name2, b) in pairs)
+
+
+def test_a_kept_run_is_reused_and_loads_the_same(tmp_path: Path, capsys) -> None:
+    first = fit(MODEL, CONFIG, IMAGES, cache=tmp_path)
+    assert first.path is not None
+    assert "training" in capsys.readouterr().out
+    again = fit(MODEL, CONFIG, IMAGES, cache=tmp_path)
+    assert capsys.readouterr().out == f"reused {first.path}\n"
+    loaded = load_run(first.path)
+    for run in (again, loaded):
+        assert same_weights(run.model, first.model)
+        assert run.records == first.records
+        assert (run.model_config, run.train_config, run.path) == (MODEL, CONFIG, first.path)
+    assert find_runs(tmp_path) == [first.path]
+    assert {path.name for path in first.path.iterdir()} == {"run.json", "weights.safetensors"}
+
+
+def test_whatever_changes_a_training_is_in_the_key(monkeypatch) -> None:
+    key = run_key(MODEL, CONFIG, IMAGES)
+    assert key == run_key(MODEL, CONFIG, IMAGES.clone())
+    other = IMAGES.clone()
+    other[0, 0, 0, 0] += 1
+    keys = {
+        key,
+        run_key(dataclasses.replace(MODEL, latent_dim=4), CONFIG, IMAGES),
+        run_key(MODEL, dataclasses.replace(CONFIG, seed=5), IMAGES),
+        run_key(MODEL, CONFIG, other),
+        run_key(MODEL, CONFIG, IMAGES.reshape(50, 1, 4, 9)),
+    }
+    monkeypatch.setattr("torch.get_num_threads", lambda: 77)
+    keys.add(run_key(MODEL, CONFIG, IMAGES))
+    monkeypatch.undo()
+    monkeypatch.setattr("vae_core.runs._code_digest", lambda module: "changed")
+    keys.add(run_key(MODEL, CONFIG, IMAGES))
+    assert len(keys) == 7
+
+
+def test_prose_is_not_code(monkeypatch, tmp_path: Path) -> None:
+    texts = [
+        '"""Prose."""\ndef f(x):\n    """More."""\n    return x  # why\n',
+        '"""Other prose."""\ndef f(x):\n    return x\n',
+        'def f(x):\n    return x + 1\n',
+    ]  # fmt: skip
+    digests = []
+    for text in texts:
+        (tmp_path / "model.py").write_text(text)
+        monkeypatch.setattr("vae_core.runs.resources.files", lambda _: tmp_path)
+        digests.append(_code_digest("model"))
+    assert digests[0] == digests[1] != digests[2]
+
+
+def _fit_in_a_process(cache: str) -> None:
+    fit(MODEL, dataclasses.replace(CONFIG, epochs=60), IMAGES, cache=cache)
+
+
+def test_two_processes_train_a_run_once(tmp_path: Path, capfd) -> None:
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_fit_in_a_process, args=(str(tmp_path),)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    told = capfd.readouterr().out
+    assert told.count("training mlp") == 1
+    assert told.count("reused") == 1
+
+
+def damage(path: Path, how: str) -> None:
+    weights, facts = path / "weights.safetensors", path / "run.json"
+    if how == "weights cut short":
+        weights.write_bytes(weights.read_bytes()[:-10])
+    elif how == "weights changed":
+        weights.write_bytes(weights.read_bytes()[:-1] + b"\x99")
+    elif how == "weights missing":
+        weights.unlink()
+    elif how == "facts cut short":
+        facts.write_text(facts.read_text()[:100])
+    elif how == "another format":
+        facts.write_text(facts.read_text().replace('"format": 1', '"format": 99'))
+    elif how == "unknown setting":
+        facts.write_text(facts.read_text().replace('"latent_dim"', '"latent_size"'))
+    elif how == "another shape":
+        facts.write_text(facts.read_text().replace('"latent_dim": 3', '"latent_dim": 5'))
+
+
+@pytest.mark.parametrize("how", [
+    "weights cut short", "weights changed", "weights missing", "facts cut short", "another format", "unknown setting",
+    "another shape",
+])  # fmt: skip
+def test_a_damaged_run_is_named_and_left_alone(tmp_path: Path, how: str) -> None:
+    path = fit(MODEL, CONFIG, IMAGES, cache=tmp_path).path
+    damage(path, how)
+    left = {file.name: file.read_bytes() for file in path.iterdir()}
+    for load in (lambda: load_run(path), lambda: fit(MODEL, CONFIG, IMAGES, cache=tmp_path)):
+        with pytest.raises(ValueError, match=r"train again|restore") as error:
+            load()
+        assert str(path) in str(error.value)
+        assert "\n" not in str(error.value)
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == left
+
+
+def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no run"):
+        load_run(tmp_path)
+
+
+def test_an_interrupted_run_is_trained_again(tmp_path: Path) -> None:
+    path = fit(MODEL, CONFIG, IMAGES, cache=tmp_path).path
+    (path / "run.json").unlink()  # killed between the two files
+    assert find_runs(tmp_path) == []
+    assert load_run(fit(MODEL, CONFIG, IMAGES, cache=tmp_path).path).records
+
+
+def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
+    path = fit(MODEL, CONFIG, IMAGES, cache=tmp_path).path
+    torch.save({"output_bias": torch.zeros(1)}, path / "weights.safetensors")
+    content = (path / "weights.safetensors").read_bytes()
+    facts = json.loads((path / "run.json").read_text()) | {"weights_sha256": hashlib.sha256(content).hexdigest()}
+    (path / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match="damaged"):
+        load_run(path)
+
+
+def test_a_run_that_cannot_be_kept_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        fit(MODEL, CONFIG, IMAGES, cache=tmp_path / "file")
+
+
+def test_runs_are_listed(tmp_path: Path) -> None:
+    fit(MODEL, CONFIG, IMAGES, cache=tmp_path)
+    start = [sys.executable, "-m", "vae_core", "runs"]
+    told = subprocess.run([*start, str(tmp_path)], capture_output=True, text=True, check=True).stdout
+    assert re.search(r"mlp latent_dim 3 bernoulli beta 1 seed 4: elbo -?[\d.]+ nats after 20 steps", told)
+    done = subprocess.run([*start, str(tmp_path / "none")], capture_output=True, text=True)
+    assert (done.returncode, "is no folder" in done.stderr) == (2, True)

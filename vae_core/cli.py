@@ -99,6 +99,25 @@ def data(name: str | None, root: Path | None, wait: bool, size: int | None) -> N
 
 
 @main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@one_line_errors
+def runs(folder: Path) -> None:
+    """List the trainings kept in FOLDER by ``fit(..., cache=FOLDER)``, oldest first."""
+    from vae_core.runs import find_runs, load_run
+
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder: expected the one given to fit(..., cache=...)")
+    for path in find_runs(folder):
+        run = load_run(path)
+        last = (
+            f"elbo {run.records[-1].elbo:.2f} nats after {run.records[-1].step} steps" if run.records else "untrained"
+        )
+        model, training = run.model_config, run.train_config
+        what = f"{model.architecture} latent_dim {model.latent_dim} {model.likelihood} beta {training.beta:g}"
+        click.echo(f"{path.name}  {what} seed {training.seed}: {last}")
+
+
+@main.command()
 @click.argument("name")
 @click.option("--likelihood", type=click.Choice(["bernoulli", "gaussian"]), default="gaussian", show_default=True)
 @click.option(

@@ -1,13 +1,27 @@
-"""A training from configs to a trained model, with its records."""
+"""A training from configs to a trained model; kept in a folder if one is given, and then reused."""
 
+import ast
 import copy
-from dataclasses import replace
-from typing import NamedTuple
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
+from vae_core.checkpoint import load_tensors, save_tensors
 from vae_core.model import VAE, VAEConfig
-from vae_core.train import Record, TrainConfig, train
+from vae_core.objective import effective_variance
+from vae_core.provenance import read_json, write_json
+from vae_core.train import Record, TrainConfig, pick_device, train
+
+FORMAT = 1  # of run.json; another number is another layout
+CODE = ("data", "likelihood", "model", "objective", "train")  # a change in these can change a training
 
 
 class Run(NamedTuple):
@@ -17,17 +31,103 @@ class Run(NamedTuple):
     records: list[Record]
     model_config: VAEConfig
     train_config: TrainConfig
+    path: Path | None = None  # the run's folder, if it was kept
 
 
-def fit(model_config: VAEConfig, train_config: TrainConfig, images: Tensor) -> Run:
+def fit(model_config: VAEConfig, train_config: TrainConfig, images: Tensor, *, cache: str | Path | None = None) -> Run:
     """Train a new model on uint8 ``(N, C, H, W)`` images, with one line that says how long and a progress bar.
 
     The weights depend on the seed of ``train_config``; ``output_bias="data_mean"`` takes the mean of ``images``.
+    With a folder ``cache`` the run is kept there, and a run of the same configs, images, code, versions, device and
+    number of threads is loaded instead of trained; two processes that ask for it at once train it once.
 
     Raises:
-        ValueError: as :func:`vae_core.train.train`.
-        TrainingDiverged: when the loss is not finite.
+        ValueError: as :func:`vae_core.train.train`, or when the kept run is damaged.
+        TrainingDiverged: when the loss is not finite; nothing is kept.
+        OSError: when the run cannot be kept.
     """
+    if cache is None:
+        return _fit(model_config, train_config, images)
+    from filelock import FileLock
+
+    key = run_key(model_config, train_config, images)
+    folder = Path(cache) / key
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if (folder / "run.json").exists():
+            print(f"reused {folder}", flush=True)
+            return load_run(folder)
+        run = _fit(model_config, train_config, images)
+        shutil.rmtree(folder, ignore_errors=True)  # the rest of a run that was interrupted while it was written
+        digest = save_tensors(folder / "weights.safetensors", run.model.state_dict())
+        facts = {
+            "format": FORMAT,
+            "model": asdict(model_config),
+            "train": asdict(train_config),
+            "images": len(images),
+            "effective_variance": effective_variance(model_config, train_config.beta),
+            "weights_sha256": digest,
+            "records": [record._asdict() for record in run.records],
+        }
+        write_json(folder / "run.json", facts)  # last: a folder with it is whole
+    return run._replace(path=folder)
+
+
+def load_run(path: str | Path) -> Run:
+    """A run that :func:`fit` kept, from its folder.
+
+    Raises:
+        ValueError: when the folder holds no run, one of another format, or a damaged or changed one.
+    """
+    folder = Path(path)
+    if not (folder / "run.json").exists():
+        raise ValueError(f"{folder} holds no run: expected run.json and weights.safetensors")
+    facts = read_json(folder / "run.json")
+    if facts.get("format") != FORMAT:
+        raise ValueError(f"{folder} was written in format {facts.get('format')!r}, this is {FORMAT}: train again")
+    try:
+        model_config, train_config = VAEConfig(**facts["model"]), TrainConfig(**facts["train"])
+        records = [Record(**record) for record in facts["records"]]
+        tensors = load_tensors(folder / "weights.safetensors", facts["weights_sha256"])
+        model = VAE(model_config, seed=train_config.seed, data_mean=torch.zeros(model_config.image_shape))
+        model.load_state_dict(tensors)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{folder} is damaged ({' '.join(str(error).split())}): train again") from None
+    return Run(model.to(pick_device(train_config.device)), records, model_config, train_config, folder)
+
+
+def find_runs(cache: str | Path) -> Iterable[Path]:
+    """The folders of whole runs in ``cache``, oldest first."""
+    return sorted((path.parent for path in Path(cache).glob("*/run.json")), key=lambda path: path.stat().st_mtime)
+
+
+def run_key(model_config: VAEConfig, train_config: TrainConfig, images: Tensor) -> str:
+    """A digest of all that a training depends on, 20 hexadecimal digits."""
+    what: dict[str, Any] = {
+        "model": asdict(model_config),
+        "train": asdict(train_config),
+        "images": [list(images.shape), hashlib.sha256(images.cpu().contiguous().numpy().data).hexdigest()],
+        "code": {name: _code_digest(name) for name in CODE},
+        "versions": {name: metadata.version(name) for name in ("torch", "numpy")},
+        "device": str(pick_device(train_config.device)),
+        "threads": torch.get_num_threads(),
+    }
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def _code_digest(module: str) -> str:
+    """Of a module's syntax tree without docstrings: comments and prose change nothing."""
+    tree = ast.parse(resources.files("vae_core").joinpath(f"{module}.py").read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            value = body[0].value
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                body.pop(0)
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def _fit(model_config: VAEConfig, train_config: TrainConfig, images: Tensor) -> Run:
     from tqdm import tqdm
 
     data_mean = images.float().mean(0) / 255 if model_config.output_bias == "data_mean" else None
