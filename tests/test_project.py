@@ -28,7 +28,7 @@ LAYERS = {
     "objective": {"model", "likelihood"},
     "metrics": {"objective", "model", "likelihood"},
     "train": {"metrics", "objective", "data", "model", "likelihood"},
-    "checkpoint": set(),
+    "checkpoint": {"provenance"},
     "runs": {"train", "model", "objective", "checkpoint", "provenance"},
     "latent": {"model", "objective"},
     "figures": {"provenance"},

@@ -1,10 +1,11 @@
 """Dictionaries of tensors to and from disk, whole or not at all; never a pickle."""
 
 import hashlib
-import os
 from pathlib import Path
 
 from torch import Tensor
+
+from vae_core.provenance import write_bytes
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
@@ -18,17 +19,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
     from safetensors.torch import save
 
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as error:
-        raise type(error)(
-            error.errno, f"cannot write {path} ({error.strerror}): free or choose another place"
-        ) from None
-    finally:
-        part.unlink(missing_ok=True)
+    write_bytes(path, content)
     return hashlib.sha256(content).hexdigest()
 
 

@@ -40,6 +40,9 @@ def plane(model: VAE, columns: int, extent: float) -> Tensor:
     """Decoder means over a square of a two-dimensional latent space, ``(columns**2, C, H, W)``.
 
     Row by row from the top: z[1] falls from ``extent`` to ``-extent``, z[0] rises along a row.
+
+    Raises:
+        ValueError: for a model of another latent dimension.
     """
     if model.config.latent_dim != 2:
         raise ValueError(f"the latent plane needs a model with latent_dim 2, not {model.config.latent_dim}")

@@ -197,7 +197,11 @@ class PairDistances(NamedTuple):
 
 
 def pair_distances(generated: Tensor, pair: Tensor) -> PairDistances:
-    """Distances of ``generated``, ``(n, C, H, W)`` in [0, 1], to the mean of a ``pair``, uint8 ``(2, C, H, W)``."""
+    """Distances of ``generated``, ``(n, C, H, W)`` in [0, 1], to the mean of a ``pair``, uint8 ``(2, C, H, W)``.
+
+    Raises:
+        ValueError: when the pair is not two such images.
+    """
     if len(pair) != 2 or pair.shape[1:] != generated.shape[1:]:
         raise ValueError(f"a pair of images like {tuple(generated.shape[1:])} is needed, not {tuple(pair.shape)}")
     if pair.dtype != torch.uint8:

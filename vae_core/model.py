@@ -118,14 +118,22 @@ class VAE(nn.Module):
         return self.config.sigma if isinstance(self.config.sigma, int | float) else None
 
     def encode(self, x: Tensor) -> Posterior:
-        """q(z given x) for images ``x`` of shape ``(B, C, H, W)`` with values in [0, 1]."""
+        """q(z given x) for images ``x`` of shape ``(B, C, H, W)`` with values in [0, 1].
+
+        Raises:
+            ValueError: on images of another shape than ``config.image_shape``.
+        """
         if x.shape[1:] != self.config.image_shape:
             raise ValueError(f"images must be (B, {_by(self.config.image_shape)}), not ({_by(tuple(x.shape))})")
         mean, log_deviation = self.encoder(x).chunk(2, dim=1)  # (B, 2 * latent_dim) -> twice (B, latent_dim)
         return Posterior(mean, log_deviation.exp())
 
     def decode(self, z: Tensor) -> Likelihood:
-        """p(x given z) for latents ``z`` of shape ``(B, latent_dim)``."""
+        """p(x given z) for latents ``z`` of shape ``(B, latent_dim)``.
+
+        Raises:
+            ValueError: on latents of another shape.
+        """
         if z.ndim != 2 or z.shape[1] != self.config.latent_dim:
             raise ValueError(f"latents must be (B, {self.config.latent_dim}), not ({_by(tuple(z.shape))})")
         output = self.decoder(z) + self.output_bias  # (B, C, H, W)

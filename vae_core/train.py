@@ -55,7 +55,11 @@ class TrainConfig:
                 raise ValueError(f"{name} must be a number, {allowed}, not {value!r}")
 
     def batch(self, n: int) -> int:
-        """The batch size for ``n`` images."""
+        """The batch size for ``n`` images.
+
+        Raises:
+            ValueError: when a given batch size is larger than ``n``.
+        """
         if self.batch_size is not None and self.batch_size > n:
             raise ValueError(
                 f"batch_size {self.batch_size} is larger than the data set of {n}: leave it out or lower it"
@@ -110,7 +114,11 @@ class TrainingDiverged(ArithmeticError):
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; for "auto" ``$VAE_CORE_DEVICE``, else cuda, else mps, else cpu."""
+    """The device of that name; for "auto" ``$VAE_CORE_DEVICE``, else cuda, else mps, else cpu.
+
+    Raises:
+        ValueError: when there is no such device here.
+    """
     if name == "auto":
         name = os.environ.get("VAE_CORE_DEVICE") or (
             "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
