@@ -12,7 +12,7 @@ import torch
 
 from vae_core import TrainConfig, VAEConfig, fit
 from vae_core.model import VAE
-from vae_core.runs import _code_digest, find_runs, load_run, run_key
+from vae_core.runs import _code_digest, collapse_warning, find_runs, load_run, run_key
 from vae_core.train import train
 
 IMAGES = torch.randint(0, 256, (50, 1, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -180,3 +180,23 @@ def test_runs_are_listed(tmp_path: Path) -> None:
     assert re.search(r"mlp latent_dim 3 bernoulli beta 1 seed 4: elbo -?[\d.]+ nats after 20 steps", told)
     done = subprocess.run([*start, str(tmp_path / "none")], capture_output=True, text=True)
     assert (done.returncode, "is no folder" in done.stderr) == (2, True)
+
+
+def test_certain_collapse_is_said_with_the_remedy_and_the_remedy_helps(capsys) -> None:
+    naive = VAEConfig(image_shape=(1, 6, 6), latent_dim=1, hidden=(32,), likelihood="gaussian", sigma=18**0.5)
+    pair = IMAGES[:2]
+    fit(naive, TrainConfig(epochs=1), pair)
+    told = capsys.readouterr().err
+    assert told.startswith("collapse is certain")
+    assert "every generated image will be the average" in told
+    sigma = float(re.search(r"sigma below ([\d.e-]+)", told)[1])
+    beta = float(re.search(r"beta below ([\d.e-]+)", told)[1])
+    assert collapse_warning(dataclasses.replace(naive, sigma=sigma * 0.99), 1.0, pair) == ""
+    assert collapse_warning(dataclasses.replace(naive, sigma=sigma * 1.01), 1.0, pair) != ""
+    assert collapse_warning(naive, beta * 0.99, pair) == ""
+    assert collapse_warning(naive, beta * 1.01, pair) != ""
+    escaped = fit(dataclasses.replace(naive, sigma=sigma / 4), TrainConfig(epochs=1500, learning_rate=1e-2), pair)
+    assert escaped.records[-1].kl > 0.5
+    assert collapse_warning(VAEConfig(image_shape=(1, 6, 6)), 1.0, pair) == ""  # Bernoulli: no such proof
+    same = collapse_warning(naive, 1.0, IMAGES[:1].repeat(3, 1, 1, 1))
+    assert same.endswith("the images are all the same")

@@ -5,6 +5,7 @@ import copy
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from importlib import metadata, resources
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from vae_core.checkpoint import load_tensors, save_tensors
 from vae_core.model import VAE, VAEConfig
-from vae_core.objective import effective_variance
+from vae_core.objective import collapse_forecast, effective_variance
 from vae_core.provenance import read_json, write_json
 from vae_core.train import Record, TrainConfig, pick_device, train
 
@@ -66,6 +67,7 @@ def fit(model_config: VAEConfig, train_config: TrainConfig, images: Tensor, *, c
             "train": asdict(train_config),
             "images": len(images),
             "effective_variance": effective_variance(model_config, train_config.beta),
+            "warning": collapse_warning(model_config, train_config.beta, images),
             "weights_sha256": digest,
             "records": [record._asdict() for record in run.records],
         }
@@ -127,6 +129,23 @@ def _code_digest(module: str) -> str:
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
+def collapse_warning(config: VAEConfig, beta: float, images: Tensor) -> str:
+    """One line with the remedy if the loss makes collapse certain on these images; else nothing.
+
+    Only for a Gaussian of fixed sigma and up to 4,000 images, where the forecast takes no time.
+    """
+    if effective_variance(config, beta) is None or beta <= 0 or len(images) > 4000:
+        return ""
+    forecast = collapse_forecast(images, config, beta)
+    if forecast.answer != "certain":
+        return ""
+    ratio = forecast.eigenvalue_ratio
+    remedy = "the images are all the same"
+    if forecast.diameter_ratio > 0:
+        remedy = f"sigma below {float(config.sigma or 0) * ratio**0.5:.3g} or beta below {beta * ratio:.3g} avoids it"
+    return f"{forecast}: every generated image will be the average; {remedy}"
+
+
 def _fit(model_config: VAEConfig, train_config: TrainConfig, images: Tensor) -> Run:
     from tqdm import tqdm
 
@@ -141,6 +160,9 @@ def _fit(model_config: VAEConfig, train_config: TrainConfig, images: Tensor) -> 
         f"for {steps:,} steps, about {max(1, round(seconds))} s",
         flush=True,
     )
+    warning = collapse_warning(model_config, train_config.beta, images)
+    if warning:
+        print(warning, file=sys.stderr)
     kept = []
     with tqdm(total=steps, delay=2, mininterval=1, leave=False, unit="step") as bar:
         for record in records:
