@@ -1,10 +1,66 @@
-"""How images look, by number."""
+"""How images look, by number: next to the original, in detail, as a set, and whether they were seen in training.
+
+Unless said otherwise images are floats ``(N, C, H, W)`` in [0, 1]. Numbers an image come as float64 on the CPU.
+"""
 
 import math
+import zlib
+from collections.abc import Callable
+from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+CHUNK = 1000  # images held at a time as float64, or sent through a classifier
+
+# --- one image next to its original ----------------------------------------------------------
+
+
+def psnr(images: Tensor, given: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each image to its original in ``given``, ``(N,)``, decibels.
+
+    ``-10 log10`` of the squared error a pixel, infinite for a perfect copy. The peak is 1.
+
+    Raises:
+        ValueError: unless both are floats of one shape ``(N, C, H, W)``.
+    """
+    from skimage.metrics import peak_signal_noise_ratio
+
+    with np.errstate(divide="ignore"):
+        return _by_image(images, given, lambda x, y: peak_signal_noise_ratio(y, x, data_range=1))
+
+
+def ssim(images: Tensor, given: Tensor, *, window: int = 7) -> Tensor:
+    """Structural similarity of each image to its original in ``given``, ``(N,)``: 1 for a copy, the most there is.
+
+    Means and covariances are those of square windows, ``window`` pixels wide, all weights equal; channels are
+    averaged. Numbers of different windows must not be compared. Source: Wang et al., 2004; scikit-image's default.
+
+    Raises:
+        ValueError: unless both are floats of one shape ``(N, C, H, W)``, and ``window`` is odd and fits.
+    """
+    from skimage.metrics import structural_similarity
+
+    _check_images(images)
+    if window < 3 or window % 2 == 0 or window > min(images.shape[2:]):
+        raise ValueError(f"the window must be odd, 3 or more and fit in images of {_size(images)}, not {window}")
+    return _by_image(
+        images, given, lambda x, y: structural_similarity(x, y, win_size=window, data_range=1, channel_axis=0)
+    )
+
+
+def _by_image(images: Tensor, given: Tensor, measure: Callable[[np.ndarray, np.ndarray], float]) -> Tensor:
+    """``measure`` of each pair of arrays ``(C, H, W)``, ``(N,)``."""
+    _check_images(images, given)
+    if len(images) != len(given):
+        raise ValueError(f"every image needs its original: {len(images)} images, {len(given)} originals")
+    pairs = zip(images.detach().cpu().double().numpy(), given.detach().cpu().double().numpy(), strict=True)
+    return torch.tensor([float(measure(image, original)) for image, original in pairs], dtype=torch.float64)
+
+
+# --- detail ----------------------------------------------------------------------------------
 
 
 def laplacian_energy(images: Tensor) -> Tensor:
@@ -18,13 +74,214 @@ def laplacian_energy(images: Tensor) -> Tensor:
     return filtered.square().flatten(1).mean(1)
 
 
+def high_frequency_energy(images: Tensor) -> Tensor:
+    """The mean power of each image above half the Nyquist frequency, ``(N,)``; 0 for a flat image, but for rounding.
+
+    Of the orthonormal 2-D Fourier transform of each channel, the mean squared modulus over the coefficients with
+    ``hypot(row, column) > 1/4`` cycles a pixel, so white noise has its variance. The transform takes images as
+    periodic: an image unlike its opposite edge has some for that.
+    """
+    rows, columns = (torch.fft.fftfreq(n, dtype=torch.float64) for n in images.shape[-2:])
+    high = torch.hypot(rows[:, None], columns) > 0.25 + 1e-9  # a quarter itself is out, however it is rounded
+    power = torch.fft.fft2(images.detach().cpu().double(), norm="ortho").abs().square()
+    return power[..., high].flatten(1).mean(1)
+
+
 def sharpness(images: Tensor, given: Tensor) -> float:
     """``log(mean Laplacian energy of images / that of given)``: 0 is right, below is blur, above is artefact.
 
     Both are ``(N, C, H, W)`` in [0, 1] with the same C; N may differ. The mean of N unlike images has
     about 1/N of an image's energy, so its sharpness is about ``-log(N)``.
     """
+    return _log_ratio(laplacian_energy, images, given)
+
+
+def high_frequency_sharpness(images: Tensor, given: Tensor) -> float:
+    """:func:`sharpness` by :func:`high_frequency_energy`, which sees finer detail alone."""
+    return _log_ratio(high_frequency_energy, images, given)
+
+
+def _log_ratio(energy: Callable[[Tensor], Tensor], images: Tensor, given: Tensor) -> float:
     if len(images) == 0 or len(given) == 0:
         raise ValueError("sharpness needs at least one image on each side")
-    ratio = laplacian_energy(images).mean() / laplacian_energy(given).mean()
+    ratio = energy(images).mean() / energy(given).mean()
     return -math.inf if ratio == 0 else math.log(ratio.item())
+
+
+# --- a set of images next to another ---------------------------------------------------------
+
+
+def pca_features(images: Tensor, fitted_on: Tensor, dimensions: int = 50) -> Tensor:
+    """The coordinates of ``images`` along the first principal components of ``fitted_on``, float64 ``(N, dimensions)``.
+
+    The first column varies most over ``fitted_on``; signs are arbitrary. Nothing is rescaled, so distances are those
+    of pixels. For several sets, concatenate them and split the features: each call fits anew.
+
+    Raises:
+        ValueError: unless both hold floats of one shape ``(C, H, W)``, and have that many components.
+    """
+    _check_images(images, fitted_on)
+    most = min(len(fitted_on) - 1, fitted_on[:1].numel())
+    if not 1 <= dimensions <= most:
+        raise ValueError(f"{len(fitted_on)} images of {_size(fitted_on)} have 1 to {most} components, not {dimensions}")
+    mean, covariance = _moments(fitted_on.detach().flatten(1))
+    components = torch.linalg.eigh(covariance).eigenvectors[:, -dimensions:].flip(1)
+    parts = images.detach().flatten(1).split(CHUNK)
+    return torch.cat([(part.cpu().double() - mean) @ components for part in parts])
+
+
+@torch.enable_grad()
+def train_classifier(images: Tensor, labels: Tensor, *, seed: int = 0, epochs: int = 2) -> nn.Sequential:
+    """A small convolutional classifier of uint8 ``(N, C, H, W)`` images, on the CPU; for :func:`classifier_features`.
+
+    It depends on the arguments alone (on one machine with one number of threads) and leaves torch's generator as it
+    was. ``labels`` are int64 ``(N,)``, counted from 0; the last of its layers gives their logits.
+
+    Raises:
+        ValueError: images that are not uint8 or under 8 pixels wide or high, fewer than two labels, or not one each.
+    """
+    if images.dtype != torch.uint8 or images.ndim != 4 or min(images.shape[-2:]) < 8:
+        raise ValueError(f"images must be uint8 (N, C, H, W) of 8x8 or more, not {images.dtype} {tuple(images.shape)}")
+    if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
+        raise ValueError(f"labels must be int64 ({len(images)},), not {labels.dtype} {tuple(labels.shape)}")
+    if len(labels.unique()) < 2 or labels.min() < 0:
+        raise ValueError("a classifier needs two different labels or more, 0 or above")
+    rng = np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(b"classifier")]))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(rng.integers(2**32)))  # torch.manual_seed would seed GPUs too
+        classifier = nn.Sequential(
+            *(nn.Conv2d(images.shape[1], 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.AdaptiveMaxPool2d(4)),
+            *(nn.Flatten(), nn.Linear(32 * 4 * 4, 64), nn.ReLU()),
+            nn.Linear(64, int(labels.max()) + 1),
+        )
+    images, labels = images.cpu(), labels.cpu()
+    orders = [torch.from_numpy(rng.permutation(len(images))).split(16) for _ in range(epochs)]
+    optimizer = torch.optim.Adam(classifier.parameters(), lr=2e-3)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=sum(map(len, orders)))
+    for chosen in (batch for order in orders for batch in order):
+        optimizer.zero_grad()
+        F.cross_entropy(classifier(images[chosen].float() / 255), labels[chosen]).backward()
+        optimizer.step()
+        schedule.step()
+    return classifier.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def classifier_features(classifier: nn.Sequential, images: Tensor) -> Tensor:
+    """What the last layer of a classifier by :func:`train_classifier` is given for each image, float64 ``(N, 64)``."""
+    _check_images(images)
+    return torch.cat([classifier[:-1](part.cpu().float()).double() for part in images.split(CHUNK)])
+
+
+def frechet_distance(features: Tensor, given: Tensor) -> float:
+    """Squared Fréchet distance of two Gaussians with the means and covariances of two sets of features.
+
+    ``|m1 - m2|^2 + Tr(C1 + C2 - 2 (C1 C2)^(1/2))``, in squared units of the features. Both are ``(N, F)`` with the
+    same F; N may differ. Few rows make it large even for two sets of one kind (see :func:`frechet_against_floor`).
+    Source: Heusel et al., arXiv 1706.08500.
+
+    Raises:
+        ValueError: unless both are finite, have the same F and two rows or more.
+    """
+    for rows in (features, given):
+        if rows.ndim != 2 or len(rows) < 2 or rows.shape[1] != features.shape[1]:
+            raise ValueError(
+                f"features must be (N, F) with N > 1 and one F, not {tuple(features.shape)} and {tuple(given.shape)}"
+            )
+        if not rows.isfinite().all():
+            raise ValueError("features must be finite")
+    mean, covariance = _moments(features.detach())
+    given_mean, given_covariance = _moments(given.detach())
+    values, vectors = torch.linalg.eigh(covariance)
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    shared = torch.linalg.eigvalsh(root @ given_covariance @ root).clamp(min=0).sqrt().sum()
+    distance = (mean - given_mean).square().sum() + covariance.trace() + given_covariance.trace() - 2 * shared
+    return max(0.0, distance.item())
+
+
+class FrechetDistances(NamedTuple):
+    """Fréchet distances of two sets of ``images`` images each to the training images."""
+
+    distance: float  # of samples
+    floor: float  # of test images, "real against real": what perfect samples would have
+    images: int
+
+
+def frechet_against_floor(
+    samples_features: Tensor, train_features: Tensor, test_features: Tensor, *, seed: int = 0
+) -> FrechetDistances:
+    """Fréchet distances of samples, and of as many test images, to all training images, each ``(N, F)``.
+
+    Of the larger of samples and test images as many as there are of the smaller are drawn with ``seed``: the
+    distance depends on the number, and test images may be in order of their labels.
+    """
+    n = min(len(samples_features), len(test_features))
+    rng = np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(b"floor")]))
+    sets = (samples_features.cpu(), test_features.cpu())
+    samples, real = (rows[torch.from_numpy(rng.permutation(len(rows))[:n])] for rows in sets)
+    return FrechetDistances(frechet_distance(samples, train_features), frechet_distance(real, train_features), n)
+
+
+def _moments(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean ``(F,)`` and unbiased covariance ``(F, F)`` of ``(N, F)``, float64, without a float64 copy of all rows."""
+    mean = torch.zeros(rows.shape[1], dtype=torch.float64)
+    for part in rows.split(CHUNK):
+        mean += part.cpu().double().sum(0) / len(rows)
+    covariance = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.float64)
+    for part in rows.split(CHUNK):
+        centred = part.cpu().double() - mean
+        covariance += centred.T @ centred / (len(rows) - 1)
+    return mean, covariance
+
+
+# --- memorisation ----------------------------------------------------------------------------
+
+
+class Nearest(NamedTuple):
+    """For each of N images the nearest training image."""
+
+    index: Tensor  # type: ignore[assignment]  # int64 (N,); hides tuple.index
+    distance: Tensor  # float64 (N,), mean squared distance a pixel, squared grey levels of [0, 1]
+
+
+@torch.no_grad()
+def nearest(images: Tensor, training: Tensor, *, chunk: int = 2000) -> Nearest:
+    """The nearest training image of each image by mean squared distance a pixel; of equally near ones, the first.
+
+    Test images, given as ``images``, show how near images are that cannot be copies. ``chunk`` is the number of
+    images of either side held at a time in float64, and no more than memory and time depend on it.
+
+    Raises:
+        ValueError: unless both hold floats of one shape ``(C, H, W)``, with a training image at least.
+    """
+    _check_images(images, training)
+    if len(training) == 0 or chunk < 1:
+        raise ValueError(f"nearest needs a training image and a chunk of 1 or more, not {len(training)} and {chunk}")
+    pixels = training[:1].numel()
+    index = torch.zeros(len(images), dtype=torch.int64)
+    distance = torch.full((len(images),), math.inf, dtype=torch.float64)
+    for start in range(0, len(images), chunk):
+        x = images[start : start + chunk].flatten(1).cpu().double()
+        here = slice(start, start + len(x))
+        for first in range(0, len(training), chunk):
+            y = training[first : first + chunk].flatten(1).cpu().double()
+            products = torch.addmm(y.square().sum(1), x, y.T, alpha=-2) + x.square().sum(1, keepdim=True)
+            found = (products / pixels).round(decimals=12).min(1)  # without rounding, copies would not tie
+            nearer = found.values < distance[here]
+            index[here] = torch.where(nearer, found.indices + first, index[here])
+            distance[here] = torch.where(nearer, found.values, distance[here])
+        distance[here] = (x - training[index[here]].flatten(1).cpu().double()).square().mean(1)  # exactly 0 for a copy
+    return Nearest(index, distance)
+
+
+def _check_images(*sets: Tensor) -> None:
+    for images in sets:
+        if images.ndim != 4 or not images.is_floating_point():
+            raise ValueError(f"images must be floats (N, C, H, W), not {images.dtype} {tuple(images.shape)}")
+        if images.shape[1:] != sets[0].shape[1:]:
+            raise ValueError(f"images of {_size(sets[0])} cannot be compared with images of {_size(images)}")
+
+
+def _size(images: Tensor) -> str:
+    return "x".join(map(str, images.shape[1:]))
