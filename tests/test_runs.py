@@ -12,7 +12,7 @@ import torch
 
 from vae_core import TrainConfig, VAEConfig, fit
 from vae_core.model import VAE
-from vae_core.runs import _code_digest, collapse_warning, find_runs, load_run, run_key
+from vae_core.runs import _code_digest, find_runs, load_run, run_key, warnings
 from vae_core.train import train
 
 IMAGES = torch.randint(0, 256, (50, 1, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -122,7 +122,7 @@ def damage(path: Path, how: str) -> None:
     elif how == "facts cut short":
         facts.write_text(facts.read_text()[:100])
     elif how == "another format":
-        facts.write_text(facts.read_text().replace('"format": 1', '"format": 99'))
+        facts.write_text(facts.read_text().replace('"format": 2', '"format": 99'))
     elif how == "unknown setting":
         facts.write_text(facts.read_text().replace('"latent_dim"', '"latent_size"'))
     elif how == "another shape":
@@ -187,16 +187,21 @@ def test_certain_collapse_is_said_with_the_remedy_and_the_remedy_helps(capsys) -
     pair = IMAGES[:2]
     fit(naive, TrainConfig(epochs=1), pair)
     told = capsys.readouterr().err
-    assert told.startswith("collapse is certain")
+    assert told.startswith("warning: collapse is certain")
+    assert told.count("warning") == 1  # that it then happened is no news
     assert "every generated image will be the average" in told
     sigma = float(re.search(r"sigma below ([\d.e-]+)", told)[1])
     beta = float(re.search(r"beta below ([\d.e-]+)", told)[1])
-    assert collapse_warning(dataclasses.replace(naive, sigma=sigma * 0.99), 1.0, pair) == ""
-    assert collapse_warning(dataclasses.replace(naive, sigma=sigma * 1.01), 1.0, pair) != ""
-    assert collapse_warning(naive, beta * 0.99, pair) == ""
-    assert collapse_warning(naive, beta * 1.01, pair) != ""
+
+    def foretold(config: VAEConfig, beta: float = 1.0, images: torch.Tensor = pair) -> list[str]:
+        return warnings(fit(config, TrainConfig(epochs=0, beta=beta), images))
+
+    assert foretold(dataclasses.replace(naive, sigma=sigma * 0.99)) == []
+    assert foretold(dataclasses.replace(naive, sigma=sigma * 1.01)) != []
+    assert foretold(naive, beta * 0.99) == []
+    assert foretold(naive, beta * 1.01) != []
     escaped = fit(dataclasses.replace(naive, sigma=sigma / 4), TrainConfig(epochs=1500, learning_rate=1e-2), pair)
     assert escaped.records[-1].kl > 0.5
-    assert collapse_warning(VAEConfig(image_shape=(1, 6, 6)), 1.0, pair) == ""  # Bernoulli: no such proof
-    same = collapse_warning(naive, 1.0, IMAGES[:1].repeat(3, 1, 1, 1))
-    assert same.endswith("the images are all the same")
+    assert foretold(VAEConfig(image_shape=(1, 6, 6))) == []  # Bernoulli: no such proof
+    same = foretold(naive, images=IMAGES[:1].repeat(3, 1, 1, 1))
+    assert same[0].endswith("the images are all the same")

@@ -1,8 +1,7 @@
 """Image sets in memory, and deterministic batches of them.
 
-Three sources, in this order: torchvision's data sets, a folder of images, and samples that come
-with installed packages and need no network. The last never stand in silently: one line says what
-replaces what, and ``ImageSet.source`` begins with the name of what it really is.
+Three sources, in this order: torchvision's data sets, a folder of images, and samples that come with installed
+packages. The last never stand in silently: one line says so, and ``ImageSet.source`` names what it really is.
 """
 
 import difflib
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from vae_core import samples
 from vae_core.download import DataUnavailable, download
+from vae_core.likelihood import generator
 
 TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10"}
 TITLES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
@@ -128,8 +128,30 @@ def data_root(root: str | os.PathLike | None = None) -> Path:
     return Path(root).expanduser()
 
 
+def binarise(images: Tensor, *key: int | str) -> Tensor:
+    """``images``, uint8 or floats in [0, 1], in black and white: each pixel is on with its grey level as probability.
+
+    The draw depends on ``key`` alone, which ends in a word: ``binarise(images, 0, "once")`` is one fixed data set.
+    """
+    uniform = torch.from_numpy(generator(*key).random(tuple(images.shape), dtype=np.float32)).to(images.device)
+    if images.dtype == torch.uint8:
+        return (images.float() / 255 > uniform).to(torch.uint8) * 255
+    return (images > uniform).to(images.dtype)
+
+
+def as_meant(images: Tensor, binarisation: str, *key: int | str) -> Tensor:
+    """uint8 ``images`` as a model of that ``binarisation`` is to see them: drawn by ``key`` if "afresh".
+
+    Raises:
+        ValueError: when it is "once" and there are grey pixels.
+    """
+    if binarisation == "once" and bool(((images != 0) & (images != 255)).any()):
+        raise ValueError('grey pixels where black and white are needed: binarise(images, 0, "once") draws them')
+    return binarise(images, *key) if binarisation == "afresh" else images
+
+
 def _order(n: int, seed: int, *more: int) -> np.ndarray:
-    return np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(b"order"), *more])).permutation(n)
+    return generator(seed, "order", *more).permutation(n)
 
 
 def check_name(name: str) -> None:

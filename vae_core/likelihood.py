@@ -42,7 +42,7 @@ class Likelihood(Protocol):
 
     @property
     def measure(self) -> Measure:
-        """What exp(log_prob) is of grey images. Numbers of different measures must not be compared."""
+        """What exp(log_prob) is. Numbers of different measures must not be compared."""
 
     @property
     def mean(self) -> Tensor:
@@ -63,11 +63,12 @@ class Bernoulli(NamedTuple):
     """
 
     logits: Tensor  # (B, C, H, W)
+    binary: bool = False  # whether the images that it is asked about are black and white
 
     @property
     def measure(self) -> Measure:
-        """Neither: of binary images it would be a probability."""
-        return "neither"
+        """A probability of black and white images; of grey ones, neither."""
+        return "probability" if self.binary else "neither"
 
     @property
     def mean(self) -> Tensor:

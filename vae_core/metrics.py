@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vae_core.data import as_meant
 from vae_core.likelihood import SIGMA_RANGE, Gaussian, Likelihood, noise
 from vae_core.model import VAE, Posterior, VAEConfig
 from vae_core.objective import Forward, elbo
@@ -33,7 +34,7 @@ def evaluate(model: VAE, images: Tensor, *, seed: int = 0, chunk: int = 1000) ->
     Raises:
         ValueError: when there is no image.
     """
-    _check_images(images)
+    images = _as_seen(model, images, seed)
     eps = noise((len(images), model.config.latent_dim), seed, "evaluate")
     forward = _with_one_sigma(model, images, eps, chunk)
     reconstruction, kl, squares = [], [], []
@@ -77,7 +78,7 @@ def importance_weighted_bound(
     Raises:
         ValueError: when there is no image, ``samples`` or ``rows`` is below 1, or sigma is "optimal".
     """
-    _check_images(images)
+    images = _as_seen(model, images, seed)
     if model.config.sigma == "optimal":
         raise ValueError('sigma="optimal" depends on the batch: use a model with a learned or fixed sigma')
     if samples < 1 or rows < 1:
@@ -98,13 +99,13 @@ def importance_weighted_bound(
 
 
 @torch.no_grad()
-def active_units(model: VAE, images: Tensor, *, threshold: float = 0.01) -> int:
+def active_units(model: VAE, images: Tensor, *, threshold: float = 0.01, seed: int = 0) -> int:
     """The number of latent dimensions whose posterior mean varies over the images by more than ``threshold``.
 
     The variance is that over uint8 ``(N, C, H, W)`` images. Source: arXiv 1509.00519, section 5.2, whose
     threshold is 0.01.
     """
-    _check_images(images)
+    images = _as_seen(model, images, seed)
     means = torch.cat([model.encode(part.to(model.output_bias) / 255).mean for part in images.split(1000)])
     return int((means.var(0, correction=0) > threshold).sum())
 
@@ -123,7 +124,7 @@ def information(model: VAE, images: Tensor, *, samples: int = 16, seed: int = 0)
     ``I = E[log q(z given x) - log (1/N sum_j q(z given x_j))]`` with ``samples`` draws an image, over the whole
     set: N^2 densities. Source: Hoffman and Johnson, "ELBO surgery", 2016.
     """
-    _check_images(images)
+    images = _as_seen(model, images, seed)
     posteriors = [model.encode(part.to(model.output_bias) / 255) for part in images.split(1000)]
     mean = torch.cat([posterior.mean for posterior in posteriors]).cpu().double()  # (N, latent_dim)
     deviation = torch.cat([posterior.deviation for posterior in posteriors]).cpu().double()
@@ -173,11 +174,13 @@ def _with_one_sigma(model: VAE, images: Tensor, eps: Tensor, chunk: int) -> Forw
     return forward
 
 
-def _check_images(images: Tensor) -> None:
+def _as_seen(model: VAE, images: Tensor, seed: int) -> Tensor:
+    """The uint8 images, binarised where the model takes them so: by ``seed``, the same for every metric."""
     if len(images) == 0:
         raise ValueError("there is no image to evaluate")
     if images.dtype != torch.uint8:
         raise ValueError(f"images must be uint8, not {images.dtype}")
+    return as_meant(images, model.config.binarisation, seed, "evaluate")
 
 
 def _mean(by_image: Tensor) -> Mean:

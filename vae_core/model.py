@@ -21,6 +21,7 @@ from vae_core.likelihood import (
     Gaussian,
     Laplace,
     Likelihood,
+    Measure,
     OptimalGaussian,
     generator,
     noise,
@@ -43,6 +44,9 @@ class VAEConfig:
     # laplace or logistic; "learned": one weight of the model; "optimal" (gaussian): the best for each batch
     sigma: float | Literal["learned", "optimal"] | None = None
     output_bias: Literal["zero", "data_mean"] = "zero"  # where the decoder's output starts
+    # what a pixel is: "none": a grey level; "afresh": on with its grey level as probability, drawn anew at every use;
+    # "once": black or white in the data already (see data.binarise). Black and white pixels need the bernoulli
+    binarisation: Literal["none", "afresh", "once"] = "none"
 
     def __post_init__(self) -> None:
         for name in ("image_shape", "hidden"):  # JSON has lists only
@@ -63,11 +67,14 @@ class VAEConfig:
             ("activation", tuple(ACTIVATIONS)),
             ("likelihood", LIKELIHOODS),
             ("output_bias", ("zero", "data_mean")),
+            ("binarisation", ("none", "afresh", "once")),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
         if (self.likelihood == "bernoulli") != (self.sigma is None):
             raise ValueError("sigma goes with every likelihood but bernoulli: give one of gaussian, laplace, logistic")
+        if self.binarisation != "none" and self.likelihood != "bernoulli":
+            raise ValueError(f"binarisation {self.binarisation!r} makes pixels black or white: take the bernoulli")
         if self.sigma == "optimal" and self.likelihood != "gaussian":
             raise ValueError('sigma="optimal" has a closed form for the gaussian only; use "learned"')
         number = isinstance(self.sigma, int | float) and not isinstance(self.sigma, bool)
@@ -111,11 +118,19 @@ class VAE(nn.Module):
 
     @property
     def sigma(self) -> float | Tensor | None:
-        """The width of the pixels' noise, within SIGMA_RANGE if learned; ``None`` where there is no one number."""
+        """The width of the pixels' noise, within SIGMA_RANGE if learned; ``None`` where there is no one number.
+
+        A learned one that wants out of the range is held at its end; its gradient still flows, so it can come back.
+        """
         if self.config.sigma == "learned":
-            low, high = SIGMA_RANGE
-            return self.log_sigma.clamp(math.log(low), math.log(high)).exp()
+            held = self.log_sigma.clamp(math.log(SIGMA_RANGE[0]), math.log(SIGMA_RANGE[1]))
+            return (self.log_sigma + (held - self.log_sigma).detach()).exp()
         return self.config.sigma if isinstance(self.config.sigma, int | float) else None
+
+    @property
+    def measure(self) -> Measure:
+        """What the exponentials of its log probabilities are; those of different measures must not be compared."""
+        return self.decode(torch.zeros(1, self.config.latent_dim).to(self.output_bias)).measure
 
     def encode(self, x: Tensor) -> Posterior:
         """q(z given x) for images ``x`` of shape ``(B, C, H, W)`` with values in [0, 1].
@@ -139,7 +154,7 @@ class VAE(nn.Module):
         output = self.decoder(z) + self.output_bias  # (B, C, H, W)
         sigma = self.sigma
         if self.config.likelihood == "bernoulli":
-            return Bernoulli(output)
+            return Bernoulli(output, self.config.binarisation != "none")
         if sigma is None:
             return OptimalGaussian(output)
         if self.config.likelihood == "laplace":
@@ -149,12 +164,13 @@ class VAE(nn.Module):
     def forward(self, x: Tensor, noise: Tensor) -> tuple[Posterior, Likelihood]:
         """Encode ``x``, take the sample that ``noise`` picks, decode it.
 
-        ``x`` is ``(B, C, H, W)`` in [0, 1]; ``noise`` is ``(B, latent_dim)``, standard normal, or
-        zeros for the posterior mean. Source: arXiv 1312.6114, section 2.4 (the reparameterisation).
+        ``x`` is ``(B, C, H, W)`` in [0, 1]; ``noise`` is ``(B, latent_dim)``, standard normal, or zeros for
+        the posterior mean. From noise ``(k, B, latent_dim)`` the likelihood is of ``k * B`` images, k rounds of B.
+        Source: arXiv 1312.6114, section 2.4 (the reparameterisation).
         """
         posterior = self.encode(x)
-        z = posterior.mean + posterior.deviation * noise  # (B, latent_dim)
-        return posterior, self.decode(z)
+        z = posterior.mean + posterior.deviation * noise  # (B, latent_dim) or (k, B, latent_dim)
+        return posterior, self.decode(z.flatten(0, -2))
 
     @torch.no_grad()
     def sample(self, n: int, *, seed: int) -> Tensor:

@@ -23,6 +23,7 @@ class Elbo(NamedTuple):
 
     reconstruction: Tensor  # (B,), log p(x given z) at one sample z
     kl: Tensor  # (B, latent_dim), KL(q(z given x) || N(0, 1)) of each dimension
+    weighted: Tensor | None = None  # (B,), the importance-weighted bound, where there are several samples z an image
 
     @property
     def total(self) -> Tensor:
@@ -34,7 +35,10 @@ class Elbo(NamedTuple):
 
         With ``free_bits``, in nats a dimension, the mean KL of a dimension counts as no less than that, so that
         making it smaller gains nothing. Source: Kingma et al., arXiv 1606.04934, appendix C.8.
+        With several samples an image it is the importance-weighted bound, which has no beta and no free bits.
         """
+        if self.weighted is not None:
+            return -self.weighted.mean()
         if free_bits == 0:
             return (beta * self.kl.sum(-1) - self.reconstruction).mean()
         return beta * self.kl.mean(0).clamp(min=free_bits).sum() - self.reconstruction.mean()
@@ -53,31 +57,32 @@ def elbo(forward: Forward, x: Tensor, noise: Tensor) -> Elbo:
     """Both terms of the ELBO of each image, at the one sample that ``noise`` picks.
 
     ``forward`` is a model, or any function of ``(x, noise)`` with a model's result. ``x`` is
-    ``(B, C, H, W)`` in [0, 1], ``noise`` ``(B, latent_dim)``.
+    ``(B, C, H, W)`` in [0, 1], ``noise`` ``(B, latent_dim)``. From noise ``(k, B, latent_dim)`` the reconstruction
+    is the mean over k samples, and ``weighted`` the bound from all of them.
     """
     posterior, likelihood = forward(x, noise)
-    return Elbo(likelihood.log_prob(x), gaussian_kl(posterior))
+    kl = gaussian_kl(posterior)
+    if noise.ndim == 2:
+        return Elbo(likelihood.log_prob(x), kl)
+    log_probs = likelihood.log_prob(x.repeat(len(noise), 1, 1, 1)).unflatten(0, noise.shape[:2])  # (k, B)
+    return Elbo(log_probs.mean(0), kl, importance_weighted(log_probs + log_ratio(posterior, noise)))
 
 
-def log_weights(forward: Callable[[Tensor, Tensor], tuple[Posterior, Likelihood]], x: Tensor, noise: Tensor) -> Tensor:
-    """``log p(x, z) - log q(z given x)`` at k samples z an image, ``(k, B)``, nats per image.
+def log_ratio(posterior: Posterior, noise: Tensor) -> Tensor:
+    """``log p(z) - log q(z given x)`` at the samples z that ``noise``, ``(k, B, latent_dim)``, picks, ``(k, B)``, nats.
 
-    ``noise`` is ``(k, B, latent_dim)``, ``x`` ``(B, C, H, W)``. The mean over k of the weights themselves is an
-    unbiased estimate of p(x). Source: Burda et al., arXiv 1509.00519, equation 8.
+    With log p(x given z) it makes the log weights of importance sampling, whose exponentials have the mean p(x).
+    Source: Burda et al., arXiv 1509.00519, equation 8.
     """
-    k = len(noise)
-    repeated = x.repeat(k, 1, 1, 1)  # (k * B, C, H, W)
-    flat = noise.flatten(0, 1)  # (k * B, latent_dim)
-    posterior, likelihood = forward(repeated, flat)
-    z = posterior.mean + posterior.deviation * flat
-    prior_over_posterior = ((flat.square() - z.square()) / 2 + posterior.deviation.log()).sum(-1)  # (k * B,)
-    return (likelihood.log_prob(repeated) + prior_over_posterior).unflatten(0, (k, len(x)))
+    z = posterior.mean + posterior.deviation * noise
+    return ((noise.square() - z.square()) / 2 + posterior.deviation.log()).sum(-1)
 
 
 def importance_weighted(weights: Tensor) -> Tensor:
-    """The importance-weighted bound on log p(x) from log weights ``(k, B)``: ``log mean_k exp``, ``(B,)``, nats.
+    """The importance-weighted bound on log p(x), ``(B,)``, from k log weights an image, ``(k, B)``: ``log mean_k exp``.
 
-    Between the ELBO, k = 1, and log p(x); on average no smaller for a larger k. Source: arXiv 1509.00519, theorem 1.
+    In nats; between the ELBO, k = 1, and log p(x), on average no smaller for a larger k. Source: arXiv 1509.00519,
+    theorem 1.
     """
     return weights.logsumexp(0) - math.log(len(weights))
 
@@ -109,30 +114,30 @@ def collapse_forecast(images: Tensor, config: VAEConfig, beta: float = 1.0) -> F
     the set is at most ``4 s2`` (Cauchy-Schwarz and Popoviciu), and is not if the covariance has an eigenvalue
     above ``s2`` (probabilistic PCA; Lucas et al., arXiv 1911.02469). For Bernoulli only the second test exists,
     locally, with the covariance whitened by the Fisher information at the mean. A learned or optimal sigma shrinks
-    to the error, so collapse is never a resting place. For more than 4,000 images the diameter is bounded by
-    twice the largest distance to the mean.
+    to the error, so collapse is never a resting place. A Laplace or logistic of fixed width has no test: undecided.
+    For more than 4,000 images the diameter is bounded by twice the largest distance to the mean. Where pixels
+    are binarised afresh the eigenvalue is that of the grey levels, a bound from below.
 
     Raises:
-        ValueError: on an empty set, a beta that is not a positive number, or a likelihood without a test.
+        ValueError: on an empty set, or a beta that is not a positive number.
     """
     if len(images) == 0:
         raise ValueError("a forecast needs at least one image")
     if not (math.isfinite(beta) and beta > 0):
         raise ValueError(f"beta must be a number above 0, not {beta!r}")
-    x = images.flatten(1).double() / 255
-    centred = x - x.mean(0)
+    mean = sum(part.double().sum(0) for part in images.flatten(1).split(1000)) / len(images) / 255  # (P,)
     s2 = effective_variance(config, beta)
     if config.likelihood == "bernoulli":
-        fisher = (x.mean(0) * (1 - x.mean(0))).clamp(min=1e-12)
-        ratio = _largest_eigenvalue(centred / fisher.sqrt()) / beta
+        fisher = (mean * (1 - mean)).clamp(min=1e-12)
+        ratio = _largest_eigenvalue(images, mean, fisher.sqrt()) / beta
         return Forecast("escapes" if ratio > 1 else "undecided", math.nan, ratio)
     if config.sigma in ("learned", "optimal"):
-        varies = bool(centred.abs().max() > 0)
+        varies = bool((images != images[:1]).any())
         return Forecast("escapes" if varies else "certain", math.nan, math.inf if varies else 0.0)
     if s2 is None:
-        raise ValueError(f"there is no forecast for the {config.likelihood} likelihood with a fixed sigma")
-    diameter = _squared_diameter(x, centred) / (4 * s2)
-    ratio = _largest_eigenvalue(centred) / s2
+        return Forecast("undecided", math.nan, math.nan)
+    diameter = _squared_diameter(images, mean) / (4 * s2)
+    ratio = _largest_eigenvalue(images, mean) / s2
     answer: Literal["certain", "undecided", "escapes"] = "undecided"
     if diameter <= 1:
         answer = "certain"
@@ -141,23 +146,29 @@ def collapse_forecast(images: Tensor, config: VAEConfig, beta: float = 1.0) -> F
     return Forecast(answer, diameter, ratio)
 
 
-def _squared_diameter(x: Tensor, centred: Tensor) -> float:
-    if len(x) > 4000:
-        return 4 * centred.square().sum(1).max().item()
-    return max(torch.cdist(part, x).square().max().item() for part in x.split(500))
+def _squared_diameter(images: Tensor, mean: Tensor) -> float:
+    parts = images.flatten(1).split(500)
+    if len(images) > 4000:
+        return 4 * max((part.double() / 255 - mean).square().sum(1).max().item() for part in parts)
+    x = images.flatten(1).double() / 255
+    return max(torch.cdist(part.double() / 255, x).square().max().item() for part in parts)
 
 
-def _largest_eigenvalue(centred: Tensor) -> float:
-    """Of the covariance with 1/N, by power iteration: from below, so an "escapes" is proven."""
-    if not centred.any():
+def _largest_eigenvalue(images: Tensor, mean: Tensor, scale: float | Tensor = 1.0) -> float:
+    """Of the covariance with 1/N of pixels over ``scale``, by power iteration: from below, so "escapes" is proven."""
+    n, pixels = images.flatten(1).shape
+    centred = (((part.double() / 255 - mean) / scale) for part in images.flatten(1).split(4000))
+    if n <= pixels:  # the smaller of the two matrices that share their eigenvalues
+        rows = torch.cat(list(centred))
+        matrix = rows @ rows.T / n
+    else:
+        matrix = sum((part.float().T @ part.float()).double() for part in centred) / n
+    if not matrix.any():
         return 0.0
-    direction = centred[centred.square().sum(1).argmax()]
-    direction = direction / direction.norm()
-    value = 0.0
+    direction, value = matrix[matrix.diagonal().argmax()], 0.0
     for _ in range(500):
-        direction = centred.T @ (centred @ direction) / len(centred)
+        direction = matrix @ (direction / direction.norm())
         before, value = value, direction.norm().item()
-        direction = direction / value
         if value - before < 1e-9 * value:
             break
     return value

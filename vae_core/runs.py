@@ -16,13 +16,24 @@ import torch
 from torch import Tensor
 
 from vae_core.checkpoint import load_tensors, save_tensors
+from vae_core.data import ImageSet
+from vae_core.likelihood import SIGMA_RANGE
 from vae_core.model import VAE, VAEConfig
-from vae_core.objective import collapse_forecast, effective_variance
+from vae_core.objective import Forecast, collapse_forecast, effective_variance
 from vae_core.provenance import read_json, write_json
 from vae_core.train import Record, TrainConfig, pick_device, train
 
-FORMAT = 1  # of run.json; another number is another layout
+FORMAT = 2  # of run.json; another number is another layout
+COLLAPSED = 0.01  # nats an image: a KL below it says nothing of which image it was
 CODE = ("data", "likelihood", "model", "objective", "train")  # a change in these can change a training
+
+
+class TrainedOn(NamedTuple):
+    """The images of a training."""
+
+    source: str | None  # that of the ImageSet; None where bare images were given
+    images: int
+    sha256: str  # of their shape and bytes
 
 
 class Run(NamedTuple):
@@ -32,15 +43,25 @@ class Run(NamedTuple):
     records: list[Record]
     model_config: VAEConfig
     train_config: TrainConfig
+    data: TrainedOn
+    forecast: Forecast | None  # None where beta is 0
     path: Path | None = None  # the run's folder, if it was kept
 
 
-def fit(model_config: VAEConfig, train_config: TrainConfig, images: Tensor, *, cache: str | Path | None = None) -> Run:
+def fit(
+    model_config: VAEConfig,
+    train_config: TrainConfig,
+    images: Tensor | ImageSet,
+    *,
+    cache: str | Path | None = None,
+) -> Run:
     """Train a new model on uint8 ``(N, C, H, W)`` images, with one line that says how long and a progress bar.
 
-    The weights depend on the seed of ``train_config``; ``output_bias="data_mean"`` takes the mean of ``images``.
-    With a folder ``cache`` the run is kept there, and a run of the same configs, images, code, versions, device and
-    number of threads is loaded instead of trained; two processes that ask for it at once train it once.
+    It warns in one line, with the remedy, when the loss makes collapse certain, when the model has collapsed, and
+    when a learned sigma is held at an end of its range. The weights depend on the seed of ``train_config``;
+    ``output_bias="data_mean"`` takes the mean of ``images``. With a folder ``cache`` the run is kept there, and a
+    run of the same configs, images, code, versions, device and number of threads is loaded instead of trained; two
+    processes that ask for it at once train it once.
 
     Raises:
         ValueError: as :func:`vae_core.train.train`, or when the kept run is damaged.
@@ -51,7 +72,7 @@ def fit(model_config: VAEConfig, train_config: TrainConfig, images: Tensor, *, c
         return _fit(model_config, train_config, images)
     from filelock import FileLock
 
-    key = run_key(model_config, train_config, images)
+    key = run_key(model_config, train_config, _pixels(images))
     folder = Path(cache) / key
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
@@ -65,9 +86,11 @@ def fit(model_config: VAEConfig, train_config: TrainConfig, images: Tensor, *, c
             "format": FORMAT,
             "model": asdict(model_config),
             "train": asdict(train_config),
-            "images": len(images),
+            "data": run.data._asdict(),
+            "measure": run.model.measure,
             "effective_variance": effective_variance(model_config, train_config.beta),
-            "warning": collapse_warning(model_config, train_config.beta, images),
+            "forecast": None if run.forecast is None else run.forecast._asdict(),
+            "warnings": warnings(run),
             "weights_sha256": digest,
             "records": [record._asdict() for record in run.records],
         }
@@ -90,12 +113,15 @@ def load_run(path: str | Path) -> Run:
     try:
         model_config, train_config = VAEConfig(**facts["model"]), TrainConfig(**facts["train"])
         records = [Record(**record) for record in facts["records"]]
+        data = TrainedOn(**facts["data"])
+        forecast = None if facts["forecast"] is None else Forecast(**facts["forecast"])
         tensors = load_tensors(folder / "weights.safetensors", facts["weights_sha256"])
         model = VAE(model_config, seed=train_config.seed, data_mean=torch.zeros(model_config.image_shape))
         model.load_state_dict(tensors)
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"{folder} is damaged ({' '.join(str(error).split())}): train again") from None
-    return Run(model.to(pick_device(train_config.device)), records, model_config, train_config, folder)
+    model.to(pick_device(train_config.device))
+    return Run(model, records, model_config, train_config, data, forecast, folder)
 
 
 def find_runs(cache: str | Path) -> Iterable[Path]:
@@ -108,7 +134,7 @@ def run_key(model_config: VAEConfig, train_config: TrainConfig, images: Tensor) 
     what: dict[str, Any] = {
         "model": asdict(model_config),
         "train": asdict(train_config),
-        "images": [list(images.shape), hashlib.sha256(images.cpu().contiguous().numpy().data).hexdigest()],
+        "images": _digest(images),
         "code": {name: _code_digest(name) for name in CODE},
         "versions": {name: metadata.version(name) for name in ("torch", "numpy")},
         "device": str(pick_device(train_config.device)),
@@ -129,26 +155,45 @@ def _code_digest(module: str) -> str:
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
-def collapse_warning(config: VAEConfig, beta: float, images: Tensor) -> str:
-    """One line with the remedy if the loss makes collapse certain on these images; else nothing.
+def warnings(run: Run) -> list[str]:
+    """What is wrong with a run, a line each with its remedy: collapse foretold or seen, a sigma at its limit."""
+    found = []
+    beta, sigma = run.train_config.beta, run.model_config.sigma
+    last = run.records[-1] if run.records else None
+    if run.forecast is not None and run.forecast.answer == "certain":
+        ratio = run.forecast.diameter_ratio
+        remedy = "the images are all the same"
+        if ratio > 0 and isinstance(sigma, int | float):
+            pays = run.forecast.eigenvalue_ratio  # above 1 encoding surely pays
+            remedy = f"sigma below {sigma * pays**0.5:.3g} or beta below {beta * pays:.3g} avoids it"
+        found.append(f"{run.forecast}: every generated image will be the average; {remedy}")
+    elif last is not None and last.kl < COLLAPSED and run.data.images > 1 and beta > 0:
+        remedy = "a smaller sigma" if isinstance(sigma, int | float) else "beta_warmup"
+        found.append(
+            f"the model has collapsed (KL {last.kl:.2g} nats): it draws one image whatever z; "
+            f"try {remedy}, a smaller beta, or another seed or activation if units have died"
+        )
+    if last is not None and last.sigma is not None and not SIGMA_RANGE[0] < last.sigma < SIGMA_RANGE[1]:
+        found.append(
+            f"the learned sigma is held at {last.sigma:.3g}, the end of its range: "
+            "the likelihood would go on growing without bound; read it as the bound's, or give sigma a number"
+        )
+    return found
 
-    Only for a Gaussian of fixed sigma and up to 4,000 images, where the forecast takes no time.
-    """
-    if effective_variance(config, beta) is None or beta <= 0 or len(images) > 4000:
-        return ""
-    forecast = collapse_forecast(images, config, beta)
-    if forecast.answer != "certain":
-        return ""
-    ratio = forecast.eigenvalue_ratio
-    remedy = "the images are all the same"
-    if forecast.diameter_ratio > 0:
-        remedy = f"sigma below {float(config.sigma or 0) * ratio**0.5:.3g} or beta below {beta * ratio:.3g} avoids it"
-    return f"{forecast}: every generated image will be the average; {remedy}"
+
+def _pixels(images: Tensor | ImageSet) -> Tensor:
+    return images.images if isinstance(images, ImageSet) else images
 
 
-def _fit(model_config: VAEConfig, train_config: TrainConfig, images: Tensor) -> Run:
+def _digest(images: Tensor) -> str:
+    pixels = images.cpu().contiguous().numpy()
+    return hashlib.sha256(f"{pixels.dtype} {pixels.shape} ".encode() + pixels.tobytes()).hexdigest()
+
+
+def _fit(model_config: VAEConfig, train_config: TrainConfig, given: Tensor | ImageSet) -> Run:
     from tqdm import tqdm
 
+    images = _pixels(given)
     data_mean = images.float().mean(0) / 255 if model_config.output_bias == "data_mean" else None
     model = VAE(model_config, seed=train_config.seed, data_mean=data_mean)
     records = train(model, images, train_config)
@@ -160,16 +205,24 @@ def _fit(model_config: VAEConfig, train_config: TrainConfig, images: Tensor) -> 
         f"for {steps:,} steps, about {max(1, round(seconds))} s",
         flush=True,
     )
-    warning = collapse_warning(model_config, train_config.beta, images)
-    if warning:
-        print(warning, file=sys.stderr)
-    kept = []
+    forecast = collapse_forecast(images, model_config, train_config.beta) if train_config.beta > 0 else None
+    data = TrainedOn(given.source if isinstance(given, ImageSet) else None, len(images), _digest(images))
+    run = Run(model, [], model_config, train_config, data, forecast)
+    foretold = warnings(run)
+    _warn(foretold)
+    unit = "nats" if model.measure != "neither" else "nats, not a likelihood: grey pixels"
     with tqdm(total=steps, delay=2, mininterval=1, leave=False, unit="step") as bar:
         for record in records:
-            kept.append(record)
+            run.records.append(record)
             bar.update(record.step - bar.n)
-            bar.set_postfix_str(f"elbo {record.elbo:.1f} nats", refresh=False)
-    return Run(model, kept, model_config, train_config)
+            bar.set_postfix_str(f"elbo {record.elbo:.1f} {unit}", refresh=False)
+    _warn(line for line in warnings(run) if line not in foretold)
+    return run
+
+
+def _warn(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(f"warning: {line}", file=sys.stderr)
 
 
 def _seconds_per_step(model: VAE, images: Tensor, config: TrainConfig) -> float:

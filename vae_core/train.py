@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vae_core.data import batches
+from vae_core.data import as_meant, batches, binarise
 from vae_core.likelihood import noise
 from vae_core.metrics import evaluate
 from vae_core.model import VAE
@@ -35,12 +35,13 @@ class TrainConfig:
     beta: float = 1.0  # weight of the KL
     beta_warmup: float = 0.0  # share of the steps in which beta rises from 0 in a line
     free_bits: float = 0.0  # nats a dimension below which a smaller KL gains nothing
+    importance_samples: int = 1  # latent samples an image; from 2 on the importance-weighted bound is made large
     seed: int = 0
     log_every: int = 100  # steps between records
     device: str = "auto"  # cuda, else mps, else cpu
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 0), ("batch_size", 1), ("seed", 0), ("log_every", 1)):
+        for name, least in (("epochs", 0), ("batch_size", 1), ("importance_samples", 1), ("seed", 0), ("log_every", 1)):
             value = getattr(self, name)
             if value is None and name == "batch_size":
                 continue
@@ -53,6 +54,8 @@ class TrainConfig:
             if not number or not math.isfinite(value) or not least <= value <= most:
                 allowed = f"{least} or more" if most == math.inf else f"from {least} to {most}"
                 raise ValueError(f"{name} must be a number, {allowed}, not {value!r}")
+        if self.importance_samples > 1 and (self.beta, self.beta_warmup, self.free_bits) != (1, 0, 0):
+            raise ValueError("the importance-weighted bound has no beta and no free bits: leave them, or take 1 sample")
 
     def batch(self, n: int) -> int:
         """The batch size for ``n`` images.
@@ -94,6 +97,8 @@ class Record(NamedTuple):
     learning_rate: float
     seconds: float  # since this call of train; no other number depends on the clock
     validation_elbo: float | None = None  # of the validation images, one posterior sample each
+    bound: float | None = None  # the importance-weighted one, where it is trained
+    sigma: float | None = None  # where it is learned, as it is after the step
 
 
 @dataclass
@@ -145,7 +150,8 @@ def train(
     training objective at beta = 1.
 
     Raises:
-        ValueError: on images of another shape or type, an empty set, or a batch larger than the set.
+        ValueError: on images of another shape or type, grey where the model takes black and white, an empty set, or
+            a batch larger than the set.
         TrainingDiverged: while iterating, when the loss is not finite.
     """
     device = pick_device(config.device)
@@ -158,6 +164,8 @@ def train(
             raise ValueError(f"{name} must hold at least one image")
         if tuple(given.shape[1:]) != model.config.image_shape:
             raise ValueError(f"{name} are {tuple(given.shape[1:])}, the model takes {model.config.image_shape}")
+        if model.config.binarisation == "once":
+            as_meant(given, "once")  # raises on grey pixels
     config.batch(len(images))
     model.to(device)
     state = TrainState.start(model) if state is None else state
@@ -170,14 +178,18 @@ def _steps(
     batch_size, steps = config.batch(len(images)), config.steps(len(images))
     per_epoch = math.ceil(len(images) / batch_size)
     window = min(config.log_every, max(steps, 1))
-    sums = torch.zeros(window, 2, device=images.device)  # reconstruction and kl of each step, times B
+    sums = torch.zeros(window, 3, device=images.device)  # reconstruction, kl and bound of each step, times B
+    k = config.importance_samples
     seen, began = 0, time.perf_counter()
     good = copy.deepcopy((model.state_dict(), state.optimiser.state_dict(), state.step))
 
     while state.step < steps:
         epoch, done = divmod(state.step, per_epoch)
         for x in islice(batches(images, batch_size, seed=config.seed, epoch=epoch), done, None):
-            eps = noise((len(x), model.config.latent_dim), config.seed, state.step, "train").to(images.device)
+            if model.config.binarisation == "afresh":
+                x = binarise(x, config.seed, state.step, "binarise")
+            shape = (len(x), model.config.latent_dim) if k == 1 else (k, len(x), model.config.latent_dim)
+            eps = noise(shape, config.seed, state.step, "train").to(images.device)
             rate = config.learning_rate_at(state.step, steps)
             for group in state.optimiser.param_groups:
                 group["lr"] = rate
@@ -185,16 +197,16 @@ def _steps(
             state.optimiser.zero_grad()
             terms.loss(config.beta_at(state.step, steps), config.free_bits).backward()
             state.optimiser.step()
-            sums[state.step % config.log_every] = torch.stack(
-                [terms.reconstruction.detach().sum(), terms.kl.detach().sum()]
-            )
+            bound = terms.total if terms.weighted is None else terms.weighted
+            told = (terms.reconstruction, terms.kl, bound)
+            sums[state.step % config.log_every] = torch.stack([term.detach().sum() for term in told])
             seen += len(x)
             state.step += 1
             if state.step % config.log_every and state.step != steps:
                 continue
             at = sums[: (state.step - 1) % config.log_every + 1].cpu().double()
             _check_finite(at, model, state, config, steps, good)
-            reconstruction, kl = (at.sum(0) / seen).tolist()
+            reconstruction, kl, weighted = (at.sum(0) / seen).tolist()
             measured = None if validation is None else evaluate(model, validation, seed=config.seed).elbo
             good = copy.deepcopy((model.state_dict(), state.optimiser.state_dict(), state.step))
             seen = 0
@@ -207,6 +219,8 @@ def _steps(
                 learning_rate=rate,
                 seconds=time.perf_counter() - began,
                 validation_elbo=measured,
+                bound=None if k == 1 else weighted,
+                sigma=width.item() if isinstance(width := model.sigma, Tensor) else None,
             )
 
 
