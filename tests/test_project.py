@@ -35,7 +35,8 @@ LAYERS = {
     "explore": {"latent", "figures", "model", "objective", "likelihood"},
     "notebook": {"data"},
     "reproduce": {"notebook", "provenance"},
-    "cli": {"__init__", "data", "model", "notebook", "objective", "provenance", "reproduce", "runs"},
+    "scores": {"quality", "data", "likelihood", "metrics", "model", "runs"},
+    "cli": {"__init__", "data", "model", "notebook", "objective", "provenance", "reproduce", "runs", "scores"},
     "__main__": {"cli"},
 }
 

@@ -104,6 +104,7 @@ def data(name: str | None, root: Path | None, wait: bool, size: int | None) -> N
 def runs(folder: Path) -> None:
     """List the trainings kept in FOLDER by ``fit(..., cache=FOLDER)``, oldest first."""
     from vae_core.runs import find_runs, load_run
+    from vae_core.scores import meaning
 
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder: expected the one given to fit(..., cache=...)")
@@ -114,17 +115,112 @@ def runs(folder: Path) -> None:
         )
         model, training = run.model_config, run.train_config
         what = f"{model.architecture} latent_dim {model.latent_dim} {model.likelihood} beta {training.beta:g}"
-        click.echo(f"{path.name}  {what} seed {training.seed}: {last}")
+        click.echo(f"{path.name}  {what} seed {training.seed}: {last}; {meaning(run.model.measure, model)}")
+
+
+def data_options(command: Callable) -> Callable:
+    """Which images a kept run is measured on."""
+    for option in (
+        click.option("--samples", type=click.IntRange(1), default=500, show_default=True, help="Of the bound."),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table."),
+        click.option("--size", type=int, help="For a folder of images: height and width to bring them to."),
+        click.option("--limit", type=int, help="That many of the training images, as fit was given."),
+        click.option("--data", "name", help="Data set or folder; that of the run if it was given as an ImageSet."),
+    ):
+        command = option(command)
+    return command
+
+
+def measured(paths: tuple[Path, ...], name: str | None, limit: int | None, size: int | None, samples: int) -> tuple:
+    """The runs in ``paths`` and their scores."""
+    from vae_core.data import EMBEDDED, TORCHVISION, load_images
+    from vae_core.runs import digest, load_run
+    from vae_core.scores import Yardsticks, check_comparable, run_name, score
+
+    found = [load_run(path) for path in paths]
+    check_comparable(found)
+    if name is None:
+        name = (found[0].data.source or "").split(":")[0]
+        if name not in (*TORCHVISION, *EMBEDDED):
+            raise ValueError(f"{paths[0]} does not say on which data set it was trained: give --data")
+    training = load_images(name, "train", limit=limit, size=size)
+    if digest(training.images) != found[0].data.sha256:
+        click.echo(
+            f"note: trained on {found[0].data.images:,} other images than these {len(training.images):,} of {name}; "
+            "distances to training images and Fréchet distances are to these",
+            err=True,
+        )
+    click.echo("training a small classifier for the Fréchet distance", err=True)
+    against = Yardsticks(load_images(name, "test", size=size), training)
+    scores = []
+    for run in found:
+        click.echo(f"measuring {run_name(run)}", err=True)
+        scores.append(score(run.model, against, samples=samples))
+    return found, scores
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@data_options
+@one_line_errors
+def evaluate(run: Path, name: str | None, limit: int | None, size: int | None, as_json: bool, samples: int) -> None:
+    """Measure the training kept in the folder RUN on test images: likelihoods, latents, image quality.
+
+    \b
+    vae-core evaluate runs/0123456789abcdef0123
+    vae-core evaluate runs/0123456789abcdef0123 --data holiday --size 32 --json
+    """
+    from vae_core.scores import meaning, table, to_json
+
+    (found,), (scores,) = measured((run,), name, limit, size, samples)
+    if as_json:
+        click.echo(to_json(scores))
+        return
+    click.echo(f"{scores.images:,} test images; in nats: {meaning(scores.measure, found.model_config)}")
+    click.echo(table([scores], [""]))
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, metavar="RUN RUN...", type=click.Path(path_type=Path))
+@data_options
+@one_line_errors
+def compare(
+    paths: tuple[Path, ...], name: str | None, limit: int | None, size: int | None, as_json: bool, samples: int
+) -> None:
+    """Show in which settings kept trainings differ, and their measurements side by side.
+
+    Refused where the numbers cannot be compared: other images, or log probabilities of different things,
+    such as grey pixels under Bernoulli against anything that is a likelihood.
+    """
+    from vae_core.scores import differences, meaning, run_name, table, to_json
+
+    if len(paths) < 2:
+        raise ValueError("compare needs two runs or more")
+    found, scores = measured(paths, name, limit, size, samples)
+    settings = differences(found)
+    if as_json:
+        both = {"settings": settings, "scores": {run_name(run): one for run, one in zip(found, scores, strict=True)}}
+        click.echo(to_json(both))
+        return
+    for key, values in settings.items():
+        click.echo(f"{key}: {' | '.join(map(str, values))}")
+    click.echo(f"{scores[0].images:,} test images; in nats: {meaning(scores[0].measure, found[0].model_config)}")
+    click.echo(table(scores, [run_name(run) for run in found]))
 
 
 @main.command()
 @click.argument("name")
-@click.option("--likelihood", type=click.Choice(["bernoulli", "gaussian"]), default="gaussian", show_default=True)
+@click.option(
+    "--likelihood",
+    type=click.Choice(["bernoulli", "gaussian", "laplace", "logistic"]),
+    default="gaussian",
+    show_default=True,
+)
 @click.option(
     "--sigma",
     default="0.7071",
     show_default="0.7071, the sum of squares",
-    help="Of the gaussian: a number, learned, optimal, or mean-of-squares.",
+    help="A number, learned, optimal (gaussian only), or mean-of-squares.",
 )
 @click.option("--beta", type=float, default=1.0, show_default=True, help="Weight of the KL.")
 @click.option("--limit", type=int, help="That many of the images.")
@@ -147,7 +243,7 @@ def forecast(name: str, likelihood: str, sigma: str, beta: float, limit: int | N
     found = load_images(name, "all" if Path(name).is_dir() else "train", limit=limit, size=size)
     shape = (found.images.shape[1], found.images.shape[2], found.images.shape[3])
     width: Any = None
-    if likelihood == "gaussian":
+    if likelihood != "bernoulli":
         pixels = shape[0] * shape[1] * shape[2]
         words = {"learned": "learned", "optimal": "optimal", "mean-of-squares": (pixels / 2) ** 0.5}
         try:

@@ -18,7 +18,9 @@ class Evaluation(NamedTuple):
     elbo: float
     elbo_error: float  # standard error of that mean over the images
     reconstruction: float
+    reconstruction_error: float
     kl: float
+    kl_error: float
     kl_per_dimension: tuple[float, ...]  # nats, in the model's own order of dimensions
     squared_error: float  # of reconstructions, squared grey levels of [0, 1], mean over pixels
     images: int
@@ -48,10 +50,12 @@ def evaluate(model: VAE, images: Tensor, *, seed: int = 0, chunk: int = 1000) ->
     by_dimension = torch.cat(kl)
     total = by_image - by_dimension.sum(1)
     return Evaluation(
-        elbo=_mean(total).value,
-        elbo_error=_mean(total).error,
+        elbo=Mean.of(total).value,
+        elbo_error=Mean.of(total).error,
         reconstruction=by_image.mean().item(),
+        reconstruction_error=Mean.of(by_image).error,
         kl=by_dimension.sum(1).mean().item(),
+        kl_error=Mean.of(by_dimension.sum(1)).error,
         kl_per_dimension=tuple(by_dimension.mean(0).tolist()),
         squared_error=torch.cat(squares).mean().item(),
         images=len(images),
@@ -63,6 +67,12 @@ class Mean(NamedTuple):
 
     value: float
     error: float
+
+    @classmethod
+    def of(cls, by_image: Tensor) -> "Mean":
+        """The mean of one number an image, ``(N,)``; the error is nan for one image."""
+        error = by_image.std().item() / math.sqrt(len(by_image)) if len(by_image) > 1 else math.nan
+        return cls(by_image.mean().item(), error)
 
 
 @torch.no_grad()
@@ -95,7 +105,7 @@ def importance_weighted_bound(
             weights = model.decode(z).log_prob(x.expand(len(z), -1, -1, -1)) + ratio
             total = torch.logaddexp(total, weights.double().logsumexp(0).cpu())
         by_image[i] = total - math.log(samples)
-    return _mean(by_image)
+    return Mean.of(by_image)
 
 
 @torch.no_grad()
@@ -142,7 +152,7 @@ def information(model: VAE, images: Tensor, *, samples: int = 16, seed: int = 0)
         ) - math.log(n)
         told += (own - aggregated) / samples
         off += (aggregated + z.square().sum(1) / 2) / samples
-    return Information(_mean(told), _mean(off))
+    return Information(Mean.of(told), Mean.of(off))
 
 
 def bits_per_dimension(elbo: float, config: VAEConfig) -> float:
@@ -181,11 +191,6 @@ def _as_seen(model: VAE, images: Tensor, seed: int) -> Tensor:
     if images.dtype != torch.uint8:
         raise ValueError(f"images must be uint8, not {images.dtype}")
     return as_meant(images, model.config.binarisation, seed, "evaluate")
-
-
-def _mean(by_image: Tensor) -> Mean:
-    error = by_image.std().item() / math.sqrt(len(by_image)) if len(by_image) > 1 else math.nan
-    return Mean(by_image.mean().item(), error)
 
 
 class PairDistances(NamedTuple):

@@ -134,7 +134,7 @@ def run_key(model_config: VAEConfig, train_config: TrainConfig, images: Tensor) 
     what: dict[str, Any] = {
         "model": asdict(model_config),
         "train": asdict(train_config),
-        "images": _digest(images),
+        "images": digest(images),
         "code": {name: _code_digest(name) for name in CODE},
         "versions": {name: metadata.version(name) for name in ("torch", "numpy")},
         "device": str(pick_device(train_config.device)),
@@ -185,7 +185,8 @@ def _pixels(images: Tensor | ImageSet) -> Tensor:
     return images.images if isinstance(images, ImageSet) else images
 
 
-def _digest(images: Tensor) -> str:
+def digest(images: Tensor) -> str:
+    """The SHA-256 of the shape and bytes of uint8 ``images``."""
     pixels = images.cpu().contiguous().numpy()
     return hashlib.sha256(f"{pixels.dtype} {pixels.shape} ".encode() + pixels.tobytes()).hexdigest()
 
@@ -206,11 +207,11 @@ def _fit(model_config: VAEConfig, train_config: TrainConfig, given: Tensor | Ima
         flush=True,
     )
     forecast = collapse_forecast(images, model_config, train_config.beta) if train_config.beta > 0 else None
-    data = TrainedOn(given.source if isinstance(given, ImageSet) else None, len(images), _digest(images))
+    data = TrainedOn(given.source if isinstance(given, ImageSet) else None, len(images), digest(images))
     run = Run(model, [], model_config, train_config, data, forecast)
     foretold = warnings(run)
     _warn(foretold)
-    unit = "nats" if model.measure != "neither" else "nats, not a likelihood: grey pixels"
+    unit = "nats" if model.measure != "neither" else "nats of grey pixels, not a likelihood"
     with tqdm(total=steps, delay=2, mininterval=1, leave=False, unit="step") as bar:
         for record in records:
             run.records.append(record)
