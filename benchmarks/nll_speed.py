@@ -4,6 +4,7 @@ All sides take turns in one process, so that what else the machine does meets th
 over the turns; ratios are taken within a turn. Rates count images times samples a second.
 """
 
+import os
 import statistics
 import sys
 import time
@@ -89,9 +90,9 @@ def measure(images: Tensor, peer_images: Tensor, samples: int, turns: int) -> di
         "rate": (len(images) * samples, lambda: importance_weighted_bound(model, images, samples=samples)),
     }
     if peer is not None:
-        work = len(peer_images) * samples
-        sides["peer_rate"] = (work, lambda: peer.get_nll(x, n_samples=samples))
-        sides["peer_rate_without_gradients"] = (work, peer_at_its_best)
+        peer_work = len(peer_images) * samples
+        sides["peer_rate"] = (peer_work, lambda: peer.get_nll(x, n_samples=samples))
+        sides["peer_rate_without_gradients"] = (peer_work, peer_at_its_best)
     for _, call in sides.values():
         call()  # warm up
     rates: dict[str, list[float]] = {name: [] for name in sides}
@@ -152,6 +153,7 @@ def main(count: int, peer_images: int, samples: int, turns: int, threads: tuple[
     Beside a float32 matrix product and, where it is installed, beside pythae's get_nll on the same weights,
     as it comes (batches of 100) and without gradients in batches of 1000. Takes a few minutes.
     """
+    load = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None  # other work on the machine
     images = binary_images(max(count, peer_images))
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
         memory = fresh.submit(peak_memory, images[:count], samples).result()
@@ -172,7 +174,15 @@ def main(count: int, peer_images: int, samples: int, turns: int, threads: tuple[
     click.echo(f"peak memory over the model: {memory} MB")
     click.echo("the same images by both: " + ", ".join(f"{name.replace('_', ' ')} {nll[name]}" for name in nll))
     settings = {"images": count, "peer_images": peer_images, "samples": samples, "turns": turns, "product": PRODUCT}
-    content = {"settings": settings, "threads": found, "peak_memory_mb": memory, "agreement": nll}
+    click.echo(f"load of the machine before: {load}, on {os.cpu_count()} cores; threads that wait for a core slow all")
+    content = {
+        "load_before": load,
+        "cores": os.cpu_count(),
+        "settings": settings,
+        "threads": found,
+        "peak_memory_mb": memory,
+        "agreement": nll,
+    }
     provenance.write_json(to, content | {"versions": versions, "machine": provenance.machine()})
 
 
