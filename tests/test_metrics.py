@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import distributions, nn
 
+from vae_core.likelihood import LIKELIHOODS, noise
 from vae_core.metrics import (
     PairDistances,
     active_units,
@@ -198,6 +199,58 @@ def test_the_importance_weighted_bound_counts_every_image_and_sample_whatever_th
             importance_weighted_bound(model, BYTES, **wrong)
     with pytest.raises(ValueError, match="no image"):
         importance_weighted_bound(model, BYTES[:0])
+
+
+@pytest.mark.parametrize("rows", [1, 40, 100])
+def test_the_importance_weighted_bound_is_exact_where_the_latent_says_nothing(rows) -> None:
+    """Posterior and prior agree and the decoder draws its bias: every sample weighs log p(x), tails included."""
+    model = VAE(VAEConfig((1, 1, 8), latent_dim=2, hidden=(4,)))
+    for layer in (model.encoder[-1], model.decoder[-2]):
+        for weight in layer.parameters():
+            weight.data.zero_()
+    logits = torch.tensor([-300.0, -90.0, -20.0, -1.0, 0.0, 3.0, 40.0, 200.0])
+    model.output_bias.data = logits.reshape(1, 1, 8)
+    images = torch.tensor([[0, 255, 0, 255, 0, 0, 255, 255], [51, 102, 153, 204, 255, 51, 102, 0]], dtype=torch.uint8)
+    x = images.double() / 255
+    on, off = -torch.log1p((-logits.double()).exp()), -torch.log1p(logits.double().exp())
+    exact = (x * on + (1 - x) * off).sum(1)
+    for i in (0, 1):
+        found = importance_weighted_bound(model, images[i].reshape(1, 1, 1, 8), samples=100, rows=rows).value
+        assert found == pytest.approx(exact[i].item(), rel=1e-6)
+
+
+def test_the_importance_weighted_bound_of_a_bernoulli_finds_the_integral() -> None:
+    """One latent: log p(x) by adding up p(z) p(x given z) over a fine grid."""
+    torch.manual_seed(0)
+    model = VAE(VAEConfig((1, 3, 3), latent_dim=1, hidden=(4,), activation="tanh"))
+    model.decoder[-2].weight.data *= 5
+    images = some_images(1, (1, 3, 3)) // 128 * 255
+    grid = torch.linspace(-8, 8, 8001)
+    with torch.no_grad():
+        conditional = distributions.Bernoulli(logits=model.decode(grid[:, None]).logits.double())
+    joint = conditional.log_prob(images.double() / 255).sum((1, 2, 3)) + distributions.Normal(0.0, 1.0).log_prob(grid)
+    exact = (joint.logsumexp(0) + math.log(16 / 8000)).item()
+    assert importance_weighted_bound(model, images, samples=100_000).value == pytest.approx(exact, abs=0.01)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_the_importance_weighted_bound_is_its_definition_for_every_likelihood(likelihood) -> None:
+    sigma = None if likelihood == "bernoulli" else 0.4
+    model = VAE(VAEConfig((1, 4, 4), latent_dim=3, hidden=(8,), likelihood=likelihood, sigma=sigma)).double()
+    images = some_images(3, (1, 4, 4))
+    found = importance_weighted_bound(model, images, samples=50, seed=4, rows=20)
+    bounds = []
+    for i in range(3):
+        x = images[i : i + 1].double() / 255
+        eps = noise((50, 3), 4, i, "importance").double()
+        with torch.no_grad():
+            posterior = distributions.Normal(*model.encode(x))
+            z = posterior.mean + posterior.stddev * eps
+            prior = distributions.Normal(0.0, 1.0).log_prob(z).sum(1)
+            seen = model.decode(z).log_prob(x.expand(50, -1, -1, -1))
+        bounds.append((seen + prior - posterior.log_prob(z).sum(1)).logsumexp(0).item() - math.log(50))
+    assert found.value == pytest.approx(sum(bounds) / 3, rel=1e-12)
+    assert found.error == pytest.approx(torch.tensor(bounds).std().item() / math.sqrt(3), rel=1e-5)
 
 
 def encoder_of(mean: torch.Tensor, deviation: float) -> VAE:

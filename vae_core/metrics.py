@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from vae_core.data import as_meant
-from vae_core.likelihood import SIGMA_RANGE, Gaussian, Likelihood, noise
+from vae_core.likelihood import SIGMA_RANGE, Bernoulli, Gaussian, Likelihood, noise
 from vae_core.model import VAE, Posterior, VAEConfig
-from vae_core.objective import Forward, elbo
+from vae_core.objective import Forward, elbo, log_ratio
 
 
 class Evaluation(NamedTuple):
@@ -77,13 +77,14 @@ class Mean(NamedTuple):
 
 @torch.no_grad()
 def importance_weighted_bound(
-    model: VAE, images: Tensor, *, samples: int = 5000, seed: int = 0, rows: int = 5000
+    model: VAE, images: Tensor, *, samples: int = 5000, seed: int = 0, rows: int = 1000
 ) -> Mean:
     """The importance-weighted bound on log p(x), nats per image, from ``samples`` draws of each uint8 image.
 
     It rises with ``samples`` towards log p(x); its negative is the NLL that papers report. Every image and every
-    sample counts, whatever ``rows``, the number of images decoded at a time, which bounds the memory. Each image's
-    noise depends on (seed, its place) alone. Source: Burda et al., arXiv 1509.00519, section 5.
+    sample counts, whatever ``rows``, the number of images decoded at a time, which bounds the memory; about a
+    thousand small ones stay in a processor's cache. Each image's noise depends on (seed, its place) alone. A long
+    run shows a progress bar. Source: Burda et al., arXiv 1509.00519, section 5.
 
     Raises:
         ValueError: when there is no image, ``samples`` or ``rows`` is below 1, or sigma is "optimal".
@@ -93,19 +94,30 @@ def importance_weighted_bound(
         raise ValueError('sigma="optimal" depends on the batch: use a model with a learned or fixed sigma')
     if samples < 1 or rows < 1:
         raise ValueError(f"samples and rows must be 1 or more, not {samples} and {rows}")
+    from tqdm import tqdm
+
     by_image = torch.empty(len(images), dtype=torch.float64)
-    for i in range(len(images)):
+    for i in tqdm(range(len(images)), desc="importance-weighted bound", unit="image", delay=2, leave=False):
         x = images[i : i + 1].to(model.output_bias) / 255
         posterior = model.encode(x)
         eps = noise((samples, model.config.latent_dim), seed, i, "importance").to(x)
-        total = torch.tensor(-math.inf, dtype=torch.float64)
-        for part in eps.split(rows):
-            z = posterior.mean + posterior.deviation * part  # (rows, latent_dim)
-            ratio = ((part.square() - z.square()) / 2 + posterior.deviation.log()).sum(1)  # log p(z) / q(z given x)
-            weights = model.decode(z).log_prob(x.expand(len(z), -1, -1, -1)) + ratio
-            total = torch.logaddexp(total, weights.double().logsumexp(0).cpu())
-        by_image[i] = total - math.log(samples)
+        z = posterior.mean + posterior.deviation * eps  # (samples, latent_dim)
+        seen = [_log_prob_of_one(x.expand(len(part), -1, -1, -1), model.decode(part)) for part in z.split(rows)]
+        by_image[i] = (torch.cat(seen) + log_ratio(posterior, eps)).double().logsumexp(0) - math.log(samples)
     return Mean.of(by_image)
+
+
+def _log_prob_of_one(x: Tensor, likelihood: Likelihood) -> Tensor:
+    """``likelihood.log_prob(x)`` where ``x``, ``(B, C, H, W)``, is one image B times.
+
+    For a Bernoulli in cheaper steps, as accurate in both tails: with logits l it is the sum over pixels of
+    ``(x - 1/2) l - log(2 cosh(l/2))``, and ``log(2 cosh(l/2)) = |l|/2 - log sigmoid(|l|)``.
+    """
+    if not isinstance(likelihood, Bernoulli):
+        return likelihood.log_prob(x)
+    logits = likelihood.logits.flatten(1)  # (B, pixels)
+    size = logits.abs()
+    return logits @ (x[0].flatten() - 0.5) - size.sum(1) / 2 + size.sigmoid().log().sum(1)
 
 
 @torch.no_grad()
