@@ -106,13 +106,14 @@ def load_images(
     return ImageSet(found.images[chosen], found.labels[chosen], found.source)
 
 
-def batches(images: Tensor, batch_size: int, *, seed: int, epoch: int) -> Iterator[Tensor]:
-    """All ``images``, uint8 ``(N, C, H, W)``, once, in an order that depends on (seed, epoch) alone.
+def batches(images: Tensor, batch_size: int, *, seed: int, epoch: int, shuffle: bool = True) -> Iterator[Tensor]:
+    """All ``images``, uint8 ``(N, C, H, W)``, once, in an order by (seed, epoch) alone, or as given without ``shuffle``.
 
     Yields float32 ``(B, C, H, W)`` in [0, 1] on the device of ``images``; the last batch holds
     what remains.
     """
-    order = torch.from_numpy(_order(len(images), seed, epoch)).to(images.device)
+    order = torch.from_numpy(_order(len(images), seed, epoch)) if shuffle else torch.arange(len(images))
+    order = order.to(images.device)
     for chosen in order.split(batch_size):
         yield images[chosen].float() / 255
 

@@ -37,6 +37,7 @@ class TrainConfig:
     free_bits: float = 0.0  # nats a dimension below which a smaller KL gains nothing
     importance_samples: int = 1  # latent samples an image; from 2 on the importance-weighted bound is made large
     seed: int = 0
+    shuffle: bool = True  # a new order of the images in every epoch; otherwise always the given one
     log_every: int = 100  # steps between records
     device: str = "auto"  # cuda, else mps, else cpu
 
@@ -54,6 +55,8 @@ class TrainConfig:
             if not number or not math.isfinite(value) or not least <= value <= most:
                 allowed = f"{least} or more" if most == math.inf else f"from {least} to {most}"
                 raise ValueError(f"{name} must be a number, {allowed}, not {value!r}")
+        if not isinstance(self.shuffle, bool):
+            raise ValueError(f"shuffle must be True or False, not {self.shuffle!r}")
         if self.importance_samples > 1 and (self.beta, self.beta_warmup, self.free_bits) != (1, 0, 0):
             raise ValueError("the importance-weighted bound has no beta and no free bits: leave them, or take 1 sample")
 
@@ -185,7 +188,8 @@ def _steps(
 
     while state.step < steps:
         epoch, done = divmod(state.step, per_epoch)
-        for x in islice(batches(images, batch_size, seed=config.seed, epoch=epoch), done, None):
+        order = batches(images, batch_size, seed=config.seed, epoch=epoch, shuffle=config.shuffle)
+        for x in islice(order, done, None):
             if model.config.binarisation == "afresh":
                 x = binarise(x, config.seed, state.step, "binarise")
             shape = (len(x), model.config.latent_dim) if k == 1 else (k, len(x), model.config.latent_dim)
