@@ -107,10 +107,9 @@ def load_images(
 
 
 def batches(images: Tensor, batch_size: int, *, seed: int, epoch: int, shuffle: bool = True) -> Iterator[Tensor]:
-    """All ``images``, uint8 ``(N, C, H, W)``, once, in an order by (seed, epoch) alone, or as given without ``shuffle``.
+    """All ``images``, uint8 ``(N, C, H, W)``, once; ``shuffle``: in an order that depends on (seed, epoch) alone.
 
-    Yields float32 ``(B, C, H, W)`` in [0, 1] on the device of ``images``; the last batch holds
-    what remains.
+    Yields float32 ``(B, C, H, W)`` in [0, 1] on the device of ``images``; the last batch holds what remains.
     """
     order = torch.from_numpy(_order(len(images), seed, epoch)) if shuffle else torch.arange(len(images))
     order = order.to(images.device)
