@@ -70,6 +70,7 @@ from vae_core.explore import explore
 from vae_core.figures import Section, Spread, image_sections, save, save_results, spreads, table
 from vae_core.latent import traverse
 from vae_core.metrics import pair_distances
+from vae_core.runs import runs_folder
 
 # %%
 numbers = [int(word) for word in pairs.split(",")]
@@ -102,7 +103,9 @@ configs = {
 variances = {recipe: effective_variance(config, beta=1.0) for recipe, config in configs.items()}
 training = TrainConfig(epochs=steps, batch_size=2, learning_rate=5e-3, seed=seed)
 runs = {
-    (k, recipe): fit(config, training, pair) for k, pair in batches_of_two.items() for recipe, config in configs.items()
+    (k, recipe): fit(config, training, pair, cache=runs_folder())
+    for k, pair in batches_of_two.items()
+    for recipe, config in configs.items()
 }
 
 # %% [markdown]

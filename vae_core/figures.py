@@ -193,6 +193,55 @@ def spreads(title: str, rows: Sequence[Spread], *, label: str, mark: float, mark
     return figure
 
 
+class Dot(NamedTuple):
+    """One row of :func:`dots`: a number under a name."""
+
+    name: str
+    value: float
+    colour: int = 0
+
+
+def dots(title: str, rows: Sequence[Dot], *, label: str) -> Figure:
+    """Numbers side by side on one axis, each written beside its dot."""
+    lines = _wrap(title, 46)
+    head, foot = 24 + 34 * len(lines), 84
+    height = head + foot + 46 * len(rows)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI, facecolor="white")
+        for i, text in enumerate(lines):
+            _text(figure, MARGIN, MARGIN + i * (TEXT + 12), text, height, size=TEXT + 3, weight="bold")
+        axes = figure.add_axes((0.42, foot / height, 0.54, 1 - (foot + head) / height))
+        for at, row in enumerate(rows):
+            axes.plot([row.value], [at], "o", color=COLOURS[row.colour], markersize=10)
+            axes.annotate(f"{row.value:.2f}", (row.value, at), (10, 0), textcoords="offset points", va="center")
+        low, high = min(row.value for row in rows), max(row.value for row in rows)
+        room = max(high - low, 0.5)
+        axes.set(xlabel=label, ylim=(len(rows) - 0.5, -0.6), xlim=(low - 0.1 * room, high + 0.35 * room))
+        axes.set_yticks(range(len(rows)), [row.name for row in rows])
+        axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def curve(title: str, x: Sequence[float], y: Sequence[float], *, across: str, up: str) -> Figure:
+    """One line through a few measured points, each with its value, on a logarithmic axis."""
+    lines = _wrap(title, 46)
+    head, height = 34 + 34 * len(lines), 520
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI, facecolor="white")
+        for i, text in enumerate(lines):
+            _text(figure, MARGIN, MARGIN + i * (TEXT + 12), text, height, size=TEXT + 3, weight="bold")
+        axes = figure.add_axes((0.16, 90 / height, 0.8, 1 - (90 + head) / height))
+        axes.plot(x, y, "o-", color=COLOURS[0], markersize=9)
+        for at, value in zip(x, y, strict=True):
+            axes.annotate(f"{value:.1f}", (at, value), (8, 8), textcoords="offset points")
+        room = max(max(y) - min(y), 0.5)
+        axes.set(xscale="log", xlabel=across, ylabel=up, ylim=(min(y) - 0.1 * room, max(y) + 0.2 * room))
+        axes.margins(x=0.08)
+        axes.set_xticks(list(x), [f"{value:,}" for value in x])
+        axes.minorticks_off()
+    return figure
+
+
 def save(figure: Figure, name: str, *, alt: str, caption: str, source: str, svg: bool = False) -> Saved:
     """Write ``name.png`` (and ``name.svg``) into ``$VAE_CORE_FIGURES``, else ``build/figures``; print the path.
 

@@ -4,6 +4,7 @@ import ast
 import copy
 import hashlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterable
@@ -96,6 +97,11 @@ def fit(
         }
         write_json(folder / "run.json", facts)  # last: a folder with it is whole
     return run._replace(path=folder)
+
+
+def runs_folder() -> Path:
+    """Where the notebooks keep their trainings: ``$VAE_CORE_RUNS``, else ``build/runs`` under the current folder."""
+    return Path(os.environ.get("VAE_CORE_RUNS") or "build/runs")
 
 
 def load_run(path: str | Path) -> Run:
