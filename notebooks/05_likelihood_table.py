@@ -188,8 +188,8 @@ save(figure, "likelihood_table", alt=alt, caption=caption, source=train_set.sour
 # %%
 table([
     {"k": row["importance_samples"], "NLL (nats)": row["nll"], "standard error": row["nll_standard_error"],
-     "-ELBO": row["negative_elbo"], "paper's NLL": paper[row["importance_samples"]], "active units": row["active_units"],
-     "epochs": row["train"]["epochs"], "minutes": row["training_minutes"], "threads": row["threads"]}
+     "-ELBO": row["negative_elbo"], "paper's NLL": paper[row["importance_samples"]],
+     "active units": row["active_units"], "epochs": row["train"]["epochs"], "minutes": row["training_minutes"], "threads": row["threads"]}
     for row in ours
 ])  # fmt: skip
 
