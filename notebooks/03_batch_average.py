@@ -66,8 +66,9 @@ import torch
 from IPython.display import display
 
 from vae_core import VAE, TrainConfig, VAEConfig, effective_variance, fit, load_images, verdict
+from vae_core.charts import Spread, spreads
 from vae_core.explore import explore
-from vae_core.figures import Section, Spread, image_sections, save, save_results, spreads, table
+from vae_core.figures import Section, image_sections, save, save_results, table
 from vae_core.latent import traverse
 from vae_core.metrics import pair_distances
 from vae_core.runs import runs_folder

@@ -78,9 +78,10 @@ import torch
 
 import vae_core
 from vae_core import VAE, TrainConfig, VAEConfig, evaluate, fit, load_images, verdict
+from vae_core.charts import Dot, curve, dots
 from vae_core.data import binarise
 from vae_core.explore import explore
-from vae_core.figures import Dot, Section, curve, dots, image_sections, save, save_results, table
+from vae_core.figures import Section, image_sections, save, save_results, table
 from vae_core.latent import kl_by_dimension, traverse
 from vae_core.metrics import importance_weighted_bound
 from vae_core.notebook import find_checkout
@@ -189,7 +190,8 @@ save(figure, "likelihood_table", alt=alt, caption=caption, source=train_set.sour
 table([
     {"k": row["importance_samples"], "NLL (nats)": row["nll"], "standard error": row["nll_standard_error"],
      "-ELBO": row["negative_elbo"], "paper's NLL": paper[row["importance_samples"]],
-     "active units": row["active_units"], "epochs": row["train"]["epochs"], "minutes": row["training_minutes"], "threads": row["threads"]}
+     "active units": row["active_units"], "epochs": row["train"]["epochs"],
+     "minutes": row["training_minutes"], "threads": row["threads"]}
     for row in ours
 ])  # fmt: skip
 

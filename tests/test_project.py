@@ -32,6 +32,7 @@ LAYERS = {
     "runs": {"train", "data", "likelihood", "model", "objective", "checkpoint", "provenance"},
     "latent": {"model", "objective"},
     "figures": {"provenance"},
+    "charts": {"figures"},
     "explore": {"latent", "figures", "model", "objective", "likelihood"},
     "notebook": {"data"},
     "reproduce": {"notebook", "provenance"},
