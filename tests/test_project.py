@@ -36,8 +36,9 @@ LAYERS = {
     "explore": {"latent", "figures", "model", "objective", "likelihood"},
     "notebook": {"data"},
     "reproduce": {"notebook", "provenance"},
+    "post": {"notebook", "provenance"},
     "scores": {"quality", "data", "likelihood", "metrics", "model", "runs"},
-    "cli": {"__init__", "data", "model", "notebook", "objective", "provenance", "reproduce", "runs", "scores"},
+    "cli": {"__init__", "data", "model", "notebook", "objective", "post", "provenance", "reproduce", "runs", "scores"},
     "__main__": {"cli"},
 }
 
