@@ -3,7 +3,7 @@
 Every chart is 720 pixels wide, has one message as its title, labels its lines and points directly, and gives units.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import matplotlib
@@ -88,4 +88,54 @@ def curve(title: str, x: Sequence[float], y: Sequence[float], *, across: str, up
         axes.margins(x=0.08)
         axes.set_xticks(list(x), [f"{value:,}" for value in x])
         axes.minorticks_off()
+    return figure
+
+
+class Column(NamedTuple):
+    """One measure of :func:`columns`, a number a row."""
+
+    name: str  # with its unit; a line break is kept
+    values: Sequence[float]
+    errors: Sequence[float]  # drawn to both sides; 0: none
+    mark: float  # a value to compare with
+    mark_label: str
+    log: bool = False
+    digits: int = 2
+
+
+def columns(title: str, names: Sequence[str], parts: Mapping[str, Sequence[Column]], *, first: float = 0.29) -> Figure:
+    """Named rows from top to bottom, several measures of each side by side, and every number beside its point.
+
+    ``parts`` stand under each other, each under its name, with the same rows. ``first`` is the share of the width that
+    the names of the rows take.
+    """
+    line, head = 44, 56  # pixels: of a row, and of the measures' names
+    block = head + line * (len(names) + 1)
+    with matplotlib.rc_context(STYLE):
+        figure, whole = frame(title, block * len(parts), left=first, foot=4)
+        pixels, top = figure.get_figheight() * DPI, 0.0
+        start = pixels * (1 - whole.get_position().y1) - 8
+        whole.remove()
+        for at, (heading, measures) in enumerate(parts.items()):
+            top, share = start + at * block + head, (0.99 - first) / len(measures)
+            text_at(figure, MARGIN, top - head + 2, heading, pixels, weight="bold")
+            for row, name in enumerate(names):
+                text_at(figure, MARGIN, top + line * row + 10, name, pixels)
+            for i, part in enumerate(measures):
+                height = line * len(names) / pixels
+                axes = figure.add_axes((first + i * share, 1 - top / pixels - height, share * 0.5, height))
+                rows, ink = range(len(names)), COLOURS[i]
+                axes.axvline(part.mark, color="black", linestyle="--", linewidth=1.5)
+                axes.plot(part.values, rows, "-", color=ink, alpha=0.4)
+                axes.errorbar(part.values, rows, xerr=part.errors, fmt="o", color=ink, markersize=8, capsize=4)
+                axes.set(xscale="log" if part.log else "linear", ylim=(len(names) - 0.5, -0.5))
+                axes.margins(x=0.12)
+                for row, value in enumerate(part.values):
+                    told = f"{value:.{part.digits}f}".replace("-", "\N{MINUS SIGN}")
+                    axes.text(1.82, row, told, transform=axes.get_yaxis_transform(), ha="right", va="center", color=ink)
+                axes.set_title(part.name, loc="left", fontsize=STYLE["font.size"], color=ink)
+                axes.text(part.mark, len(names) - 0.45, part.mark_label, ha="center", va="top")
+                axes.minorticks_off()
+                axes.set(xticks=[], yticks=[])
+                axes.spines[:].set_visible(False)
     return figure

@@ -132,7 +132,8 @@ def parse_parameters(notebooks: Sequence[Notebook], given: Sequence[tuple[str, s
             if name == "data":
                 from vae_core.data import check_name
 
-                check_name(word)
+                for item in word.split(",") if "," in notebook.parameters[name] else [word]:
+                    check_name(item)
     return parsed
 
 

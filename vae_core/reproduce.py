@@ -169,14 +169,15 @@ def _place(outcome: Outcome, root: Path, preset: str, say: Callable[[str], None]
         if path.suffix == ".svg":
             entries[path.name] = entries[path.with_suffix(".png").name] | {"sha256": provenance.sha256(path)}
     sources = {entry["source"].split(":")[0] for entry in entries.values()}
+    asked = set(str(settings.get("data")).split(","))
     why = "" if preset == "post" else "not the published settings"
-    if not why and sources - {settings.get("data")}:
+    if not why and sources - asked:
         why = f"made from {', '.join(sorted(sources))}, not {settings.get('data')}"
     target = root / "build" / "figures" if why else root / "figures"
     for path in outcome.figures:
         if path.name.startswith("sweep_"):
             facts = provenance.read_json(path)
-            named = preset == "full" and facts["source"].split(":")[0] == settings.get("data")
+            named = preset == "full" and facts["source"].split(":")[0] in asked
             command = f"vae-core reproduce {notebook.name} --preset full"
             made = {"command": command, "parameters": settings, "threads": THREADS, "seconds": round(outcome.seconds)}
             folder = root / "figures" if named else target

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from math import isnan
+from math import isfinite, isnan
+from statistics import fmean, stdev
 
 AWAY = "Not the post's setting: no verdict."
+T95 = {2: 12.7, 3: 4.3, 4: 3.2, 5: 2.8}  # Student's: standard errors of a mean of so many that hold 95%
 
 
 def latent_dimension(elbo: Mapping[int, float], error: Mapping[int, float], *, posts_setting: bool) -> str:
@@ -84,4 +86,37 @@ def likelihood_table(nll: Mapping[int, float], paper: Mapping[int, float]) -> st
         gap = nll[k] - paper[k]
         how = "reached" if gap <= 0 else f"missed by {gap:.2f} nats"
         told.append(f"k = {k}: {nll[k]:.2f} nats, the paper's {paper[k]:.2f} is {how}.")
+    return " ".join(told)
+
+
+def ladder(scores: Mapping[str, Sequence[float]], what: str, *, posts_setting: bool) -> str:
+    """Which step of a ladder bought the most and which bought nothing or hurt.
+
+    ``scores`` is, for each step in order, a distance from the ideal, 0 or more, a number a seed, the same seeds at
+    every step: what a step bought is the mean fall over the seeds. Its sign counts as known where the 95% interval
+    of that mean leaves out 0.
+    """
+    if not posts_setting:
+        return AWAY
+    seeds = {len(values) for values in scores.values()}
+    if len(scores) < 2 or len(seeds) != 1 or min(seeds) < 2:
+        return "No verdict: it takes two steps, and two seeds of each."
+    if not all(isfinite(value) for values in scores.values() for value in values):
+        return "No verdict: a score is not a number."
+    bought: dict[str, list[str]] = {"helped": [], "nothing": [], "hurt": []}
+    falls: dict[str, float] = {}
+    for (_, before), (step, after) in pairwise(scores.items()):
+        each = [b - a for b, a in zip(before, after, strict=True)]
+        falls[step] = fmean(each)
+        unsure = abs(falls[step]) <= T95.get(len(each), 2.6) * stdev(each) / len(each) ** 0.5
+        bought["nothing" if unsure else "helped" if falls[step] > 0 else "hurt"].append(step)
+    first, *_, last = (fmean(values) for values in scores.values())
+    told = [f"{what} goes from {first:.2f} to {last:.2f}."]
+    if not bought["helped"]:
+        return f"{told[0]} No step bought anything that {max(seeds)} seeds can tell."
+    best = max(bought["helped"], key=lambda step: falls[step])
+    told.append(f"Most was bought by: {best} ({falls[best]:.2f}).")
+    for key, words in (("helped", "Helped too"), ("nothing", "Nothing that the seeds can tell"), ("hurt", "Hurt")):
+        named = [f"{step} ({falls[step]:+.2f})" for step in bought[key] if step != best]
+        told += [f"{words}: {', '.join(named)}."] if named else []
     return " ".join(told)
