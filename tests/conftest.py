@@ -30,6 +30,9 @@ def checkout(tmp_path: Path) -> Path:
             CHECKOUT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__", ".ipynb*", "build")
         )
     shutil.copy(CHECKOUT / "pyproject.toml", copy)
+    (copy / "figures" / "data").mkdir(parents=True)
+    for sweep in (CHECKOUT / "figures" / "data").glob("sweep_*.json"):  # what notebooks load
+        shutil.copy(sweep, copy / "figures" / "data")
     return copy
 
 

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from vae_core import figures
-from vae_core.charts import Spread, spreads
+from vae_core.charts import Column, Spread, columns, spreads
 from vae_core.figures import (
     Section,
     image_sections,
@@ -57,7 +57,13 @@ def test_no_text_is_clipped_and_the_ground_is_white() -> None:
     named = Section(long, random_images(4, 3, 32), ("generated", "image A", "image B", "their mean"))
     rows = [Spread(f"pair {i}, mean of squares", np.logspace(-3, 2, 50), i) for i in range(3)]
     plane = latent_plane("The plane", torch.randn(200, 2), torch.arange(200) % 10, random_images(121, 1, 28), 2.5)
+    three = [
+        Column("Fréchet\ndistance", [148.0, 0.5, 390.0], [1, 0.1, 30], 0.4, "floor 0.4", log=True, digits=1),
+        Column("sharpness\nof samples", [-4.8, -1.0, 0.5], [0.1, 0, 0], 0, "data 0"),
+        Column("SSIM of\nreconstructions", [0.1, 0.5, 0.9], [0.1, 0, 0], 1, "copy 1"),
+    ]
     for figure in (
+        columns(long, ["mean of squares", "warm-up of beta", "c"], {"MNIST": three, "CIFAR-10": three}),
         image_sections(long, [named], columns=4),
         spreads(long, rows, label="distance to mean / to nearer image", mark=0.1, mark_label="the average"),
         plane,
@@ -68,6 +74,21 @@ def test_no_text_is_clipped_and_the_ground_is_white() -> None:
         assert (edge == 255).all()
         assert (drawn[:, :3] == 255).all()
         assert (drawn[:, -3:] == 255).all()
+
+
+def test_columns_write_every_number_beside_its_point_and_put_first_rows_on_top() -> None:
+    part = Column("a", [3.0, -1.25, 2.0], [0.5, 0, 0], 0, "mark")
+    figure = columns("T", ["first", "second", "third"], {"one": [part, part], "two": [part]})
+    assert [len(axes.lines[1].get_xdata()) for axes in figure.axes] == [3, 3, 3]
+    for axes in figure.axes:
+        told = [text.get_text() for text in axes.texts]
+        assert told == ["3.00", "\N{MINUS SIGN}1.25", "2.00", "mark"]
+        assert list(axes.lines[1].get_xdata()) == [3.0, -1.25, 2.0]
+        assert axes.get_ylim()[0] > axes.get_ylim()[1]
+    figure.canvas.draw()
+    names = {text.get_text(): text.get_window_extent() for text in figure.texts}
+    middle = figure.axes[-1].transData.transform((0, 2))[1]  # of the last row of the last part
+    assert abs((names["third"].y0 + names["third"].y1) / 2 - middle) < 4
 
 
 def test_the_plane_keeps_classes_apart_and_tiles_whole() -> None:

@@ -21,7 +21,7 @@ NAMES = (*NAMES, "VAE_cifar103", "VAE_cifar105", "VAE_cifar104")
 @pytest.fixture
 def published(checkout: Path) -> Path:
     """A checkout with the published figures."""
-    shutil.copytree(CHECKOUT / "figures", checkout / "figures")
+    shutil.copytree(CHECKOUT / "figures", checkout / "figures", dirs_exist_ok=True)
     return checkout
 
 

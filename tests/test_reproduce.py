@@ -135,6 +135,32 @@ def test_a_stand_in_is_never_published_under_the_other_name(small: Path) -> None
     assert any("made from photos-sample, not cifar10" in line for line in said)
 
 
+@pytest.mark.parametrize(("drawn", "where"), [("photos-sample", "figures"), ("digits-sample", "build/figures")])
+def test_a_notebook_may_name_several_data_sets_and_publishes_figures_of_those_alone(
+    small: Path, drawn: str, where: str
+) -> None:
+    draw = DRAW.replace("load_images(data)", f'load_images("{drawn}")')
+    draw += 'from vae_core.figures import save_sweep\nsave_sweep("s", [{"step": 1, "value": 2.0}], source=source)'
+    parameters = PARAMETERS.replace('"photos-sample"', '"cifar10,photos-sample"')
+    write_pair(small / "notebooks", "00_draws", draw, figures=("figure_{names}",), parameters=parameters)
+    [outcome] = reproduce(checkout=small)
+    assert outcome.error is None
+    assert outcome.published == (where == "figures")
+    assert (small / where / "figure_1.png").exists()
+    reproduce(checkout=small, preset="full")
+    assert (small / where / "data" / "sweep_s.json").exists()
+
+
+def test_each_of_several_data_sets_is_checked(small: Path) -> None:
+    write_pair(small / "notebooks", "01_both", parameters=PARAMETERS.replace("photos-sample", "mnist,cifar10"))
+    one, both = declared.find_notebooks(small)
+    assert declared.parse_parameters([both], [("data", "cifar10,digits-sample")]) == {"data": "cifar10,digits-sample"}
+    with pytest.raises(ValueError, match="cifar11"):
+        declared.parse_parameters([both], [("data", "mnist,cifar11")])
+    with pytest.raises(ValueError, match="mnist,cifar10"):
+        declared.parse_parameters([one], [("data", "mnist,cifar10")])
+
+
 def test_failures_are_named_kept_and_do_not_stop_the_others(small: Path) -> None:
     folder = small / "notebooks"
     write_pair(folder, "01_raises", "x = 1", 'print("partial")', 'raise ValueError("no such thing")', "y = 2")

@@ -110,9 +110,9 @@ def columns(title: str, names: Sequence[str], parts: Mapping[str, Sequence[Colum
     the names of the rows take.
     """
     line, head = 44, 56  # pixels: of a row, and of the measures' names
-    block = head + line * (len(names) + 1)
+    block = head + line * len(names) + 40
     with matplotlib.rc_context(STYLE):
-        figure, whole = frame(title, block * len(parts), left=first, foot=4)
+        figure, whole = frame(title, block * len(parts), left=first, foot=0)
         pixels, top = figure.get_figheight() * DPI, 0.0
         start = pixels * (1 - whole.get_position().y1) - 8
         whole.remove()
