@@ -138,11 +138,9 @@ changes = {
     "warm-up of beta": {"beta_warmup": 1 / 3},
 }
 rungs = [*changes, "mixture for z"]
-taken = {
-    name: math.ceil(steps * 16 / len(one.images)) * math.ceil(len(one.images) / 16) for name, (one, _) in sets.items()
-}  # whole passes over the images
 
 
+# %%
 def plan(name, seed):
     """Each step's name and configs, all changes before it included."""
     shape, n = tuple(sets[name][0].images.shape[1:]), len(sets[name][0].images)
@@ -158,6 +156,12 @@ def plan(name, seed):
 
 
 # %%
+def taken(name):
+    """Whole passes over the images, in steps."""
+    n = len(sets[name][0].images)
+    return math.ceil(steps * 16 / n) * math.ceil(n / 16)
+
+
 def climb(name, seed):
     """By step: the trained models, and images drawn from each, the same z from N(0, I) for all but the last."""
     train_set = sets[name][0]
@@ -196,7 +200,7 @@ def measure(name, seed, models, drawn):
     rows = []
     for i, (step, model) in enumerate(models.items()):
         rebuilt, held = model.reconstruct(test).clip(0, 1), evaluate(model, sets[name][1].images)
-        row = {"step": step, "seed": seed, "training_steps": taken[name], "sharpness": sharpness(drawn[step], test),
+        row = {"step": step, "seed": seed, "training_steps": taken(name), "sharpness": sharpness(drawn[step], test),
                "sharpness_reconstructed": sharpness(rebuilt, test), "ssim": ssim(rebuilt, test).mean().item(),
                "squared_error": held.squared_error, "kl": held.kl, "elbo": held.elbo, "elbo_error": held.elbo_error,
                "nats": meaning(model.measure, model.config)}  # fmt: skip
@@ -233,7 +237,7 @@ for name in names:
     alt = f"Rows of generated images ({title}) after each step of the ladder. " + "; ".join(
         f"{step}: {words}" for step, words in zip(rungs, told, strict=True)
     )
-    caption = f"Each step keeps those before it. {len(sets[name][0].images):,} training images, {taken[name]:,} steps, one seed."
+    caption = f"Each step keeps those before it. {images:,} training images, {taken(name):,} steps, one seed."
     saved.append(save(figure, f"ladder_{name}", alt=f"{alt}.", caption=caption, source=sets[name][0].source))
 
 # %%
@@ -301,6 +305,8 @@ for name, title in titles.items():
         column(name, "sharpness", "sharpness\nof samples", 0, "data 0"),
         column(name, "ssim", "SSIM of\nreconstructions", 1, "copy 1"),
     ]
+
+# %%
 figure = columns("What each step buys", rungs, parts)
 alt = "Dots along the steps of both ladders. " + " ".join(
     f"{title}, Fréchet distance and sharpness of samples: " + ", ".join(
