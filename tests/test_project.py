@@ -28,6 +28,7 @@ LAYERS = {
     "objective": {"model", "likelihood"},
     "metrics": {"objective", "data", "model", "likelihood"},
     "train": {"metrics", "objective", "data", "model", "likelihood"},
+    "ensemble": {"train", "data", "likelihood", "model", "objective"},
     "checkpoint": {"provenance"},
     "runs": {"train", "data", "likelihood", "model", "objective", "checkpoint", "provenance"},
     "latent": {"model", "objective"},
