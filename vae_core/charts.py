@@ -174,3 +174,14 @@ def ridges(title: str, rows: Sequence[tuple[str, np.ndarray, np.ndarray, str]], 
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
     return figure
+
+
+def lines(title: str, curves: Sequence[tuple[str, np.ndarray, np.ndarray]], *, across: str, up: str) -> Figure:
+    """Smooth curves over one axis, each with its name at its right end."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = frame(title, 340, left=0.16, right=0.26)
+        for i, (name, x, y) in enumerate(curves):
+            axes.plot(x, y, color=COLOURS[i], linewidth=2.5)
+            axes.annotate(name, (x[-1], y[-1]), (8, 0), textcoords="offset points", va="center", color=COLOURS[i])
+        axes.set(xlabel=across, ylabel=up)
+    return figure

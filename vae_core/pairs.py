@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vae_core.metrics import Mean, information
+from vae_core.ensemble import train_many
+from vae_core.likelihood import Likelihood, noise
+from vae_core.metrics import Mean, information, information_of
 from vae_core.model import VAE, Posterior, VAEConfig
-from vae_core.objective import Likelihood
+from vae_core.objective import elbo, gaussian_kl
 from vae_core.train import Record, TrainConfig, train
 
 # --- the theory ------------------------------------------------------------------------------
@@ -28,6 +30,14 @@ class Optimum(NamedTuple):
     information: float  # nats, at most log 2
     along: float  # mean of t over latents of the second image, 0 at the mean of the two, 1 at that image
     between: float  # share of prior samples with |t| < 1/2
+    slope: float  # the decoder draws t(z) = tanh(slope z)
+
+    def density(self, t: np.ndarray) -> np.ndarray:
+        """Of prior samples over ``t`` in (-1, 1); 0 everywhere at collapse, where all are at t = 0."""
+        if self.slope == 0:
+            return np.zeros_like(t)
+        z = np.arctanh(t) / self.slope
+        return np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi) / (self.slope * (1 - t**2))
 
 
 @lru_cache
@@ -42,7 +52,7 @@ def optimum(kappa: float) -> Optimum:
     from scipy.special import xlogy
 
     if kappa <= 1:
-        return Optimum(0.0, 0.0, 0.0, 1.0)
+        return Optimum(0.0, 0.0, 0.0, 1.0, 0.0)
     points, weights = np.polynomial.hermite_e.hermegauss(120)
     weights = weights / weights.sum()
 
@@ -61,8 +71,9 @@ def optimum(kappa: float) -> Optimum:
     kl, t = terms(found.x)
     p = (1 + t) / 2
     entropy = -(xlogy(p, p) + xlogy(1 - p, 1 - p))
-    half = math.atanh(0.5) * math.exp(2 * found.x[1]) / found.x[0]  # where t(z) is 1/2
-    return Optimum(kl, math.log(2) - float(weights @ entropy), float(weights @ t), math.erf(half / math.sqrt(2)))
+    slope = float(found.x[0] * math.exp(-2 * found.x[1]))
+    between = math.erf(math.atanh(0.5) / slope / math.sqrt(2))
+    return Optimum(float(kl), math.log(2) - float(weights @ entropy), float(weights @ t), between, slope)
 
 
 class Onset(NamedTuple):
@@ -215,3 +226,56 @@ def measure(model: VAE, pair: Tensor, *, seed: int = 0) -> Measured:
         place(zero, pair).along.item(),
         place(model.reconstruct(pair.float() / 255), pair).along.abs().mean().item(),
     )
+
+
+class Point(NamedTuple):
+    """One training of a sweep."""
+
+    pair: int
+    kappa: float
+    seed: int
+    kl: float  # nats
+    information: float  # nats
+    change: float  # of -ELBO over the last fifth of the steps, nats
+
+
+def sweep(
+    pairs: Sequence[Tensor], kappas: Sequence[float], seeds: Sequence[int], *, steps: int, in_turn: bool = False
+) -> list[Point]:
+    """Train a small model at every kappa for each uint8 pair ``(2, C, H, W)`` and seed, all at once.
+
+    The images are points of the line through them, the Gaussian's variance is 1/2, and beta makes the kappa. A step
+    sees both images, or with ``in_turn`` one after the other, twice as many.
+    """
+    config = VAEConfig((1, 1, 1), latent_dim=2, hidden=(64,), activation="tanh", likelihood="gaussian", sigma=0.5**0.5)
+    grid = [(i, float(kappa), seed) for i in range(len(pairs)) for kappa in kappas for seed in seeds]
+    trainings = [
+        TrainConfig(
+            epochs=steps,
+            batch_size=1 if in_turn else 2,
+            learning_rate=1e-2,
+            beta=squared_distance(pairs[i]) / (2 * kappa),
+            seed=seed,
+            log_every=max(1, steps // 10),
+            device="cpu",
+        )
+        for i, kappa, seed in grid
+    ]
+    lines = torch.stack([on_a_line(pairs[i]) for i, _, _ in grid])
+    points = []
+    for (i, kappa, seed), member, line in zip(grid, train_many(config, trainings, lines), lines, strict=True):
+        eps = noise((1000, 2, 2), seed, "settled")
+        now, before = (_loss(model, line, eps, member.training.beta) for model in (member.model, member.earlier))
+        with torch.no_grad():
+            posterior = member.model.encode(line)
+        told = information_of(posterior, samples=2000, seed=seed).mutual_information.value
+        kl = gaussian_kl(posterior).sum(1).mean().item()
+        points.append(Point(i, kappa, seed, kl, told, before - now))
+    return points
+
+
+@torch.no_grad()
+def _loss(model: VAE, x: Tensor, eps: Tensor, beta: float) -> float:
+    """The loss over beta, so in nats at effective variance, at the noise ``(k, B, latent_dim)``, up to a constant."""
+    terms = elbo(model, x, eps)
+    return (terms.kl.sum(1).mean() - terms.reconstruction.mean() / beta).item()
