@@ -279,6 +279,13 @@ def test_a_live_model_and_one_image_get_no_warning(capsys) -> None:
     assert warned(capsys) == []
 
 
+def test_a_model_that_tells_images_apart_at_all_has_not_collapsed() -> None:
+    live = fit(VAEConfig(**GAUSSIAN, sigma=0.1), CONFIG, IMAGES)
+    for kl, collapsed in ((0.0, True), (0.009, True), (0.011, False), (3.0, False)):
+        found = warnings(live._replace(records=[live.records[-1]._replace(kl=kl)]))
+        assert ["has collapsed" in line for line in found] == [True] * collapsed
+
+
 def test_a_learned_sigma_at_the_end_of_its_range_is_told(tmp_path: Path, capsys) -> None:
     black = torch.zeros(20, 1, 6, 6, dtype=torch.uint8)
     config = VAEConfig(**GAUSSIAN, sigma="learned", output_bias="data_mean")
