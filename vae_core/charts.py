@@ -177,11 +177,16 @@ def ridges(title: str, rows: Sequence[tuple[str, np.ndarray, np.ndarray, str]], 
 
 
 def lines(title: str, curves: Sequence[tuple[str, np.ndarray, np.ndarray]], *, across: str, up: str) -> Figure:
-    """Smooth curves over one axis, each with its name at its right end."""
+    """Smooth curves over the same points of one axis, each with its name above it, where they are furthest apart."""
+    apart = np.diff(np.sort(np.stack([y for _, _, y in curves]), axis=0), axis=0)
+    at = int(apart.min(axis=0).argmax()) if len(curves) > 1 else len(curves[0][1]) // 2
     with matplotlib.rc_context(STYLE):
-        figure, axes = frame(title, 340, left=0.16, right=0.26)
+        figure, axes = frame(title, 340, left=0.16)
         for i, (name, x, y) in enumerate(curves):
             axes.plot(x, y, color=COLOURS[i], linewidth=2.5)
-            axes.annotate(name, (x[-1], y[-1]), (8, 0), textcoords="offset points", va="center", color=COLOURS[i])
+            axes.annotate(
+                name, (x[at], y[at]), (0, 6), textcoords="offset points", ha="center", va="bottom", color=COLOURS[i]
+            )
+        axes.margins(y=0.12)
         axes.set(xlabel=across, ylabel=up)
     return figure

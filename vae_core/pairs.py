@@ -167,7 +167,7 @@ def train_pair(
     steps: int,
     seed: int,
     noisy: bool = True,
-    learning_rate: float = 1e-2,
+    learning_rate: float = 5e-3,
     **settings: Any,
 ) -> Trained:
     """Train a new model for ``steps`` on uint8 ``images`` ``(N, C, H, W)``, in one batch unless ``settings`` differ.
