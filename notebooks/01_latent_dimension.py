@@ -68,6 +68,7 @@ from vae_core import TrainConfig, VAEConfig, evaluate, fit, load_images, verdict
 from vae_core.explore import explore
 from vae_core.figures import Section, image_sections, latent_plane, save, save_results, table
 from vae_core.latent import encode_means, kl_by_dimension, plane, traverse
+from vae_core.runs import runs_folder
 
 # %%
 train_set = load_images(data, substitute=True)
@@ -95,7 +96,7 @@ models = {}
 for d in dims:
     config = VAEConfig(image_shape=shape, latent_dim=d, hidden=(512, 256), likelihood="bernoulli")
     training = TrainConfig(epochs=epochs, learning_rate=2e-3, seed=seed)
-    models[d] = fit(config, training, train_set.images).model
+    models[d] = fit(config, training, train_set, cache=runs_folder()).model
 
 # %% [markdown]
 # ## Digits from the prior
@@ -141,7 +142,9 @@ save(figure, "latent_dim_reconstructions", alt=alt, caption=caption, source=trai
 # %%
 flat = (
     models.get(2)
-    or fit(VAEConfig(image_shape=shape, latent_dim=2, hidden=(512, 256)), training, train_set.images).model
+    or fit(
+        VAEConfig(image_shape=shape, latent_dim=2, hidden=(512, 256)), training, train_set, cache=runs_folder()
+    ).model
 )
 means = encode_means(flat, test_set.images)
 title = f"The plane of two latent dimensions, {name}"

@@ -69,6 +69,7 @@ from vae_core.explore import explore
 from vae_core.figures import Section, image_sections, save, save_results, table
 from vae_core.latent import kl_by_dimension, traverse
 from vae_core.quality import laplacian_energy, sharpness
+from vae_core.runs import runs_folder
 
 # %%
 numbers = [int(word) for word in counts.split(",")]
@@ -111,7 +112,7 @@ for n in numbers:
     for recipe, config in configs.items():
         batch = min(25, n)
         training = TrainConfig(epochs=math.ceil(steps * batch / n), batch_size=batch, learning_rate=3e-3, seed=seed)
-        runs[n, recipe] = fit(config, training, sets[n].images)
+        runs[n, recipe] = fit(config, training, sets[n], cache=runs_folder())
 
 # %% [markdown]
 # ## What they generate

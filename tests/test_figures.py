@@ -6,15 +6,14 @@ import torch
 from PIL import Image
 
 from vae_core import figures
+from vae_core.charts import Spread, spreads
 from vae_core.figures import (
     Section,
-    Spread,
     image_sections,
     latent_plane,
     mosaic,
     save,
     save_results,
-    spreads,
     table,
     to_pixels,
 )

@@ -12,6 +12,7 @@ _HOME = {
     "ImageSet": "data",
     "load_images": "data",
     "batches": "data",
+    "binarise": "data",
     "VAE": "model",
     "VAEConfig": "model",
     "Posterior": "model",
@@ -24,6 +25,7 @@ _HOME = {
     "Evaluation": "metrics",
     "evaluate": "metrics",
     "fit": "runs",
+    "load_run": "runs",
     "Run": "runs",
 }
 __all__ = ["__version__", *_HOME]

@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from vae_core.provenance import write_bytes
+from vae_core.provenance import machine, versions, write_bytes
 
 WIDTH = 720  # pixels
 DPI = 100
@@ -64,8 +64,8 @@ def image_sections(title: str, sections: Sequence[Section], *, columns: int = 8)
     gap, line = 2, TEXT + 8
     side = max(section.images.shape[-1] for section in sections)
     factor = max(1, (WIDTH - 2 * MARGIN - (columns - 1) * gap) // (columns * side))
-    title_lines = _wrap(title, 46)
-    labels = [_wrap(section.label, 54) if section.label else [] for section in sections]
+    title_lines = wrap(title, 46)
+    labels = [wrap(section.label, 54) if section.label else [] for section in sections]
     heights = []
     for section, label in zip(sections, labels, strict=True):
         rows = -(-len(section.images) // columns)
@@ -76,13 +76,13 @@ def image_sections(title: str, sections: Sequence[Section], *, columns: int = 8)
         figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI, facecolor="white")
         top = MARGIN
         for text in title_lines:
-            _text(figure, MARGIN, top, text, height, size=TEXT + 3, weight="bold")
+            text_at(figure, MARGIN, top, text, height, size=TEXT + 3, weight="bold")
             top += line + 4
         top += 4
         for section, label, section_height in zip(sections, labels, heights, strict=True):
             below = top
             for text in label:
-                _text(figure, MARGIN, below, text, height)
+                text_at(figure, MARGIN, below, text, height)
                 below += line
             pixels = to_pixels(section.images, factor)
             tall, wide = pixels.shape[1:3]
@@ -92,7 +92,7 @@ def image_sections(title: str, sections: Sequence[Section], *, columns: int = 8)
                 at = below + row * (tall + gap + (line if section.names else 0))
                 figure.figimage(image, left, height - at - tall, origin="upper")
                 if section.names:
-                    _text(figure, left + wide / 2, at + tall + 2, section.names[i], height, ha="center")
+                    text_at(figure, left + wide / 2, at + tall + 2, section.names[i], height, ha="center")
             top += section_height
     return figure
 
@@ -118,7 +118,7 @@ def latent_plane(title: str, means: Tensor, labels: Tensor, decoded: Tensor, ext
     height = head + side + between + side + foot
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI, facecolor="white")
-        _text(figure, MARGIN, MARGIN, title, height, size=TEXT + 3, weight="bold")
+        text_at(figure, MARGIN, MARGIN, title, height, size=TEXT + 3, weight="bold")
         box = (left / WIDTH, 1 - (head + side) / height, square.shape[1] / WIDTH, side / height)
         axes = figure.add_axes(box)
         reach = float(np.quantile(np.abs(means.numpy()), 0.998)) * 1.08
@@ -134,7 +134,7 @@ def latent_plane(title: str, means: Tensor, labels: Tensor, decoded: Tensor, ext
             axes.text(places[i, 0], places[i, 1], str(label), ha="center", va="center", weight="bold", bbox=disc)
         corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1], [-1, -1]]) * extent
         axes.plot(*corners.T, color="black", linewidth=1.5, linestyle="--")
-        _text(figure, left, height - foot - side - TEXT - 14, "What the dashed square decodes to", height)
+        text_at(figure, left, height - foot - side - TEXT - 14, "What the dashed square decodes to", height)
         below = figure.add_axes((left / WIDTH, foot / height, square.shape[1] / WIDTH, side / height))
         below.set(xlim=(-extent, extent), ylim=(-extent, extent), xlabel="z[0]", ylabel="z[1]")
         below.patch.set_alpha(0)
@@ -161,36 +161,6 @@ def _apart(places: np.ndarray, distance: float) -> np.ndarray:
                     places[i] += push
                     places[j] -= push
     return places
-
-
-class Spread(NamedTuple):
-    """One row of :func:`spreads`: many positive numbers under a name."""
-
-    name: str
-    values: np.ndarray
-    colour: int = 0
-
-
-def spreads(title: str, rows: Sequence[Spread], *, label: str, mark: float, mark_label: str) -> Figure:
-    """Medians and the range of the middle 90% on a log axis, with a marked value."""
-    height = 150 + 46 * len(rows)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI, facecolor="white")
-        for i, text in enumerate(_wrap(title, 46)):
-            _text(figure, MARGIN, MARGIN + i * (TEXT + 12), text, height, size=TEXT + 3, weight="bold")
-        head = 30 + 34 * len(_wrap(title, 46))
-        axes = figure.add_axes((0.36, 84 / height, 0.6, 1 - (84 + head) / height))
-        for at, row in enumerate(rows):
-            low, middle, high = np.quantile(row.values, [0.05, 0.5, 0.95])
-            colour = COLOURS[row.colour]
-            axes.plot([low, high], [at, at], color=colour, linewidth=5, alpha=0.5, solid_capstyle="round")
-            axes.plot([middle], [at], "o", color=colour, markersize=9)
-        axes.axvline(mark, color="black", linestyle="--", linewidth=1.5)
-        axes.annotate(mark_label, (mark, -0.75), (-6, 0), textcoords="offset points", ha="right", va="center")
-        axes.set(xscale="log", xlabel=label, ylim=(len(rows) - 0.5, -1.2))
-        axes.set_yticks(range(len(rows)), [row.name for row in rows])
-        axes.tick_params(axis="y", length=0)
-    return figure
 
 
 def save(figure: Figure, name: str, *, alt: str, caption: str, source: str, svg: bool = False) -> Saved:
@@ -249,11 +219,24 @@ def save_results(name: str, rows: Sequence[dict[str, Any]]) -> None:
     print(folder / f"{name}.csv")
 
 
-def _text(figure: Figure, left: float, top: float, text: str, height: float, size: float = TEXT, **more: Any) -> None:
+def save_sweep(name: str, rows: Sequence[dict[str, Any]], *, source: str) -> None:
+    """Write the rows of a long sweep as JSON, for :func:`vae_core.provenance.load_sweep` to find once published.
+
+    Rows are dictionaries of numbers and words with the same keys; ``source`` is that of the images.
+    """
+    folder = Path(os.environ.get("VAE_CORE_FIGURES") or "build/figures") / "data"
+    facts = {"source": source, "versions": versions(), "machine": machine(), "rows": list(rows)}
+    write_bytes(folder / f"sweep_{name}.json", (json.dumps(facts, indent=1) + "\n").encode())
+    print(folder / f"sweep_{name}.json")
+
+
+def text_at(figure: Figure, left: float, top: float, text: str, height: float, size: float = TEXT, **more: Any) -> None:
+    """Write at a place in pixels from the top left corner of a figure of that ``height`` in pixels."""
     figure.text(left / WIDTH, 1 - top / height, text, va="top", fontsize=size * 72 / DPI, **more)
 
 
-def _wrap(text: str, characters: int) -> list[str]:
+def wrap(text: str, characters: int) -> list[str]:
+    """Lines of at most so many characters; line breaks are kept."""
     import textwrap
 
     return [line for paragraph in text.split("\n") for line in textwrap.wrap(paragraph, characters)]

@@ -8,7 +8,7 @@ import os
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "papermill")
 
@@ -121,3 +121,24 @@ def merge_results(folder: Path, notebook: str, rows: list[dict[str, Any]]) -> No
     for name in sorted(results):
         table.writerows({"notebook": name} | row for row in results[name])
     write_bytes(folder / "results.csv", text.getvalue().encode())
+
+
+class Sweep(NamedTuple):
+    """The published results of a long sweep."""
+
+    rows: list[dict[str, Any]]
+    told: str  # from what, by which command: one line
+
+
+def load_sweep(name: str) -> Sweep:
+    """The rows of ``figures/data/sweep_NAME.json`` of this checkout, which a run with the preset "full" wrote.
+
+    Raises:
+        ValueError: when there is no such file, or it is damaged, with the command that makes it.
+    """
+    path = Path(__file__).parent.parent / "figures" / "data" / f"sweep_{name}.json"
+    facts = read_json(path)
+    if "rows" not in facts:
+        raise ValueError(f"{path} does not hold the results of a sweep: vae-core reproduce --preset full makes it")
+    told = f"loaded from {path.name}: {len(facts['rows'])} trainings on {facts['source']}, by {facts.get('command')}"
+    return Sweep(facts["rows"], told)

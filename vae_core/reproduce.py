@@ -68,7 +68,7 @@ def reproduce(
     def work(notebook: Notebook) -> Outcome:
         outcome = _run(notebook, notebook.settings(preset, overrides), root, running, lines)
         with placing:
-            _place(outcome, root, publish=preset == "post" and not overrides, say=lines.say)
+            _place(outcome, root, preset if not overrides else "", say=lines.say)
         return outcome
 
     began = time.monotonic()
@@ -149,8 +149,11 @@ def _run(
     return outcome
 
 
-def _place(outcome: Outcome, root: Path, *, publish: bool, say: Callable[[str], None]) -> None:
-    """Move the figures of a successful run to ``figures/``, or to ``build/figures/`` with a line that says why."""
+def _place(outcome: Outcome, root: Path, preset: str, say: Callable[[str], None]) -> None:
+    """Move the figures of a successful run to ``figures/``, or to ``build/figures/`` with a line that says why.
+
+    Of a run of the unchanged preset "full", the results of its sweeps are published.
+    """
     if outcome.error is not None:
         return
     notebook, settings = outcome.notebook, outcome.settings
@@ -166,12 +169,19 @@ def _place(outcome: Outcome, root: Path, *, publish: bool, say: Callable[[str], 
         if path.suffix == ".svg":
             entries[path.name] = entries[path.with_suffix(".png").name] | {"sha256": provenance.sha256(path)}
     sources = {entry["source"].split(":")[0] for entry in entries.values()}
-    why = "" if publish else "not the published settings"
+    why = "" if preset == "post" else "not the published settings"
     if not why and sources - {settings.get("data")}:
         why = f"made from {', '.join(sorted(sources))}, not {settings.get('data')}"
     target = root / "build" / "figures" if why else root / "figures"
     for path in outcome.figures:
-        if path.parent.name != "data":
+        if path.name.startswith("sweep_"):
+            facts = provenance.read_json(path)
+            named = preset == "full" and facts["source"].split(":")[0] == settings.get("data")
+            command = f"vae-core reproduce {notebook.name} --preset full"
+            made = {"command": command, "parameters": settings, "threads": THREADS, "seconds": round(outcome.seconds)}
+            folder = root / "figures" if named else target
+            provenance.write_json(folder / "data" / path.name, made | facts)
+        elif path.parent.name != "data":
             provenance.write_bytes(target / path.relative_to(staged), path.read_bytes())
         elif path.suffix == ".json":
             provenance.merge_results(target / "data", notebook.name, json.loads(path.read_text()))

@@ -4,6 +4,7 @@ import ast
 import copy
 import hashlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterable
@@ -98,6 +99,11 @@ def fit(
     return run._replace(path=folder)
 
 
+def runs_folder() -> Path:
+    """Where the notebooks keep their trainings: ``$VAE_CORE_RUNS``, else ``build/runs`` under the current folder."""
+    return Path(os.environ.get("VAE_CORE_RUNS") or "build/runs")
+
+
 def load_run(path: str | Path) -> Run:
     """A run that :func:`fit` kept, from its folder.
 
@@ -173,7 +179,8 @@ def warnings(run: Run) -> list[str]:
             f"the model has collapsed (KL {last.kl:.2g} nats): it draws one image whatever z; "
             f"try {remedy}, a smaller beta, or another seed or activation if units have died"
         )
-    if last is not None and last.sigma is not None and not SIGMA_RANGE[0] < last.sigma < SIGMA_RANGE[1]:
+    ends = SIGMA_RANGE[0] * (1 + 1e-5), SIGMA_RANGE[1] * (1 - 1e-5)  # sigma is rounded to float32
+    if last is not None and last.sigma is not None and not ends[0] < last.sigma < ends[1]:
         found.append(
             f"the learned sigma is held at {last.sigma:.3g}, the end of its range: "
             "the likelihood would go on growing without bound; read it as the bound's, or give sigma a number"

@@ -24,13 +24,13 @@ def test_all_notebooks_run_and_two_runs_give_the_same_bytes(checkout: Path, shar
     seen = []
     for _ in range(2):
         outcomes = reproduce(checkout=checkout, preset="fast")
-        assert [outcome.error for outcome in outcomes] == [None] * 4
+        assert [outcome.error for outcome in outcomes] == [None] * 5
         assert max(outcome.peak_bytes for outcome in outcomes) < 2e9
         seen.append(digests(checkout / "build" / "figures"))
         executed = [json.loads(path.read_text()) for path in sorted((checkout / "build" / "notebooks").glob("*.ipynb"))]
         shutil.rmtree(checkout / "build")
     assert seen[0] == seen[1]
-    assert len([name for name in seen[0] if name.endswith(".png")]) == 17
+    assert len([name for name in seen[0] if name.endswith(".png")]) == 20
     assert not list((checkout / "figures").iterdir())
     for notebook in executed:
         code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
