@@ -82,8 +82,8 @@ def test_members_end_as_they_would_alone(changes):
     for member in members:
         model, records = alone(config, member.training, images)
         assert not member.diverged
-        assert torch.allclose(weights(member.model), weights(model), atol=2e-3)
-        same_records(member.records, records, rel=1e-2)
+        assert torch.allclose(weights(member.model), weights(model), atol=1e-4)
+        same_records(member.records, records)
 
 
 @pytest.mark.parametrize(
@@ -99,21 +99,23 @@ def test_members_end_as_they_would_alone(changes):
     ],
     ids=str,
 )
-def test_twenty_steps_in_double_precision_agree_to_nine_digits(changes):
+def test_twenty_steps_in_double_precision_agree_to_rounding(changes):
     images = some_images(10)
     trainings = [settings(seed=seed, beta=beta, **{"epochs": 7, **changes}) for seed in (0, 5) for beta in (0.1, 2.0)]
     members = train_many(config_of(), trainings, (images.float() / 255).double())
     for member in members:
         model, records = alone(config_of(), member.training, images, Double)
         assert weights(member.model).dtype == torch.float64
-        assert (weights(member.model) - weights(model)).abs().max().item() < 1e-9
+        assert (weights(member.model) - weights(model)).abs().max().item() < 1e-13
         same_records(member.records, records, rel=1e-6)  # train adds its records in single precision
 
 
-def test_the_test_in_double_precision_would_see_a_change_of_one_in_a_million():
+def test_the_test_in_double_precision_would_see_a_beta_in_single_precision():
     images = some_images(10)
-    first, second = (alone(config_of(), settings(epochs=7, beta=beta), images, Double)[0] for beta in (1, 1 + 1e-6))
-    assert (weights(first) - weights(second)).abs().max().item() > 1e-9
+    first, second = (
+        alone(config_of(), settings(epochs=7, beta=beta), images, Double)[0] for beta in (0.1, 0.1 + 1.5e-9)
+    )
+    assert (weights(first) - weights(second)).abs().max().item() > 1e-12
 
 
 def test_records_weigh_every_image_once():
@@ -156,8 +158,8 @@ def test_each_member_may_have_images_of_its_own():
     for kind in ({}, {"output_bias": "data_mean"}):
         for images, member in zip(sets, train_many(config_of(**kind), trainings, sets), strict=True):
             model, records = alone(config_of(**kind), member.training, images)
-            assert torch.allclose(weights(member.model), weights(model), atol=2e-3)
-            same_records(member.records, records, rel=1e-2)
+            assert torch.allclose(weights(member.model), weights(model), atol=1e-4)
+            same_records(member.records, records)
 
 
 def test_a_member_that_diverges_leaves_the_others_alone():
