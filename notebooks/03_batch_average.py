@@ -72,7 +72,7 @@ data = "cifar10"
 own_images = ""
 pairs = 5
 steps = 1200
-long_steps = 2400
+long_steps = 2000
 sweep_steps = 4000
 seeds = "0,1,2"
 seed = 0
@@ -264,7 +264,7 @@ table([
 # | ii | never the mean: nothing is averaged | the same as i |
 
 # %%
-small = VAEConfig(image_shape=shape, latent_dim=2, hidden=(16,), activation="tanh", likelihood="gaussian", sigma=1.0)
+small = VAEConfig(image_shape=shape, latent_dim=2, hidden=(64,), activation="tanh", likelihood="gaussian", sigma=1.0)
 kappas, trained, seen, change = (0.1, 0.5, 3.0, 10.0), {}, {}, {}
 rules = {"both": 2, "in turn": 1}
 for rule, batch in rules.items():
@@ -272,7 +272,7 @@ for rule, batch in rules.items():
         for kappa in kappas:
             config = replace(small, sigma=sigma_at(pair, kappa))
             for start in starts:
-                one = train_pair(pair, config, steps=long_steps, seed=start, batch_size=batch)
+                one = train_pair(pair, config, steps=long_steps * 2 // batch, seed=start, batch_size=batch)
                 trained[rule, k, kappa, start], change[rule, k, kappa, start] = one.model, one.change
                 seen[rule, k, kappa, start] = measure(one.model, pair, seed=start)
 
@@ -408,7 +408,7 @@ findings.append(rivals.autoencoder(rebuilt))
 # **Collapse predicts** that the mean is no resting place: information goes to log 2.
 
 # %%
-learned = [train_pair(pair, replace(small, sigma="learned"), steps=long_steps, seed=starts[0], learning_rate=5e-3).model
+learned = [train_pair(pair, replace(small, sigma="learned"), steps=long_steps, seed=starts[0]).model
            for pair in couples]  # fmt: skip
 held = [measure(model, pair).information.value for model, pair in zip(learned, couples, strict=True)]
 findings.append(rivals.learned_sigma(held))

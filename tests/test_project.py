@@ -37,6 +37,8 @@ LAYERS = {
     "explore": {"latent", "figures", "model", "objective", "likelihood"},
     "notebook": {"data"},
     "reproduce": {"notebook", "provenance"},
+    "rivals": set(),
+    "pairs": {"ensemble", "likelihood", "metrics", "model", "objective", "train"},
     "scores": {"quality", "data", "likelihood", "metrics", "model", "runs"},
     "cli": {"__init__", "data", "model", "notebook", "objective", "provenance", "reproduce", "runs", "scores"},
     "__main__": {"cli"},

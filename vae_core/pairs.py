@@ -167,12 +167,14 @@ def train_pair(
     steps: int,
     seed: int,
     noisy: bool = True,
-    learning_rate: float = 5e-3,
+    learning_rate: float = 1e-3,
+    warmup: float = 0.3,
     **settings: Any,
 ) -> Trained:
     """Train a new model for ``steps`` on uint8 ``images`` ``(N, C, H, W)``, in one batch unless ``settings`` differ.
 
-    ``settings`` are those of a TrainConfig. Without noise the latent is the posterior mean: an autoencoder.
+    ``settings`` are those of a TrainConfig. Without noise the latent is the posterior mean: an autoencoder. The rate
+    is small and rises slowly: thousands of pixels saturate tanh units in a few large steps, and such units are dead.
     """
     model = VAE(model_config, seed=seed)
     if not noisy:
@@ -183,6 +185,7 @@ def train_pair(
         epochs=epochs,
         batch_size=batch,
         learning_rate=learning_rate,
+        warmup=warmup,
         seed=seed,
         log_every=math.ceil(steps / 5),
         **settings,
