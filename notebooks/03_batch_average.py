@@ -86,13 +86,14 @@ import torch
 from IPython.display import display
 
 from vae_core import VAE, TrainConfig, VAEConfig, effective_variance, fit, load_images, rivals, verdict
-from vae_core.charts import Series, Spread, lines, phase_diagram, ridges, spreads
+from vae_core.charts import Spread, lines, spreads
 from vae_core.explore import explore
 from vae_core.figures import Section, image_sections, save, save_results, table
 from vae_core.latent import traverse
 from vae_core.metrics import pair_distances
 from vae_core.objective import collapse_forecast
 from vae_core.pairs import measure, onset, optimum, place, sigma_at, squared_distance, sweep, train_pair
+from vae_core.phase import Series, phase_diagram, ridges
 from vae_core.runs import runs_folder
 
 # %% [markdown]

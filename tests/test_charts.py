@@ -6,7 +6,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from vae_core import charts
+from vae_core import charts, phase
 
 
 def texts(figure: Figure) -> list[str]:
@@ -18,19 +18,19 @@ def texts(figure: Figure) -> list[str]:
     return found
 
 
-def phase() -> Figure:
+def diagram() -> Figure:
     grid = np.geomspace(0.1, 100, 50)
-    series = [charts.Series("", [0.1, 1, 10], [0, 0, 0.6], 0), charts.Series("named", [3], [0.5], 1, "^", 9)]
+    series = [phase.Series("", [0.1, 1, 10], [0, 0, 0.6], 0), phase.Series("named", [3], [0.5], 1, "^", 9)]
     images = {0.1: torch.rand(2, 3, 8, 8), 10.0: torch.rand(2, 3, 8, 8)}
-    return charts.phase_diagram("T", series, (grid, grid / 200), [("1", 0, 1.0, 0.9, 1.1)], images)
+    return phase.phase_diagram("T", series, (grid, grid / 200), [("1", 0, 1.0, 0.9, 1.1)], images)
 
 
 FIGURES = {
     "dots": lambda: charts.dots("T", [charts.Dot("first", 1.25), charts.Dot("second", 1.5, 1)], label="nats"),
     "curve": lambda: charts.curve("T", [1, 10, 100], [3.0, 2.0, 1.5], across="samples", up="nats"),
     "lines": lambda: charts.lines("T", [("a line", np.arange(3), np.arange(3))], across="p", up="g"),
-    "ridges": lambda: charts.ridges("T", [("row", np.zeros(9), np.ones(201), "a remark")], label="x"),
-    "phase_diagram": phase,
+    "ridges": lambda: phase.ridges("T", [("row", np.zeros(9), np.ones(201), "a remark")], label="x"),
+    "phase_diagram": diagram,
 }
 WORDS = {
     "dots": ["first", "second", "1.25", "1.50", "nats"],
@@ -65,6 +65,6 @@ def test_a_chart_of_the_same_numbers_is_the_same_picture() -> None:
     for _ in range(2):
         torch.manual_seed(0)
         file = io.BytesIO()
-        phase().savefig(file, format="png")
+        diagram().savefig(file, format="png")
         drawn.append(file.getvalue())
     assert drawn[0] == drawn[1]
