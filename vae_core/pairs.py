@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vae_core.ensemble import train_many
 from vae_core.likelihood import Likelihood, noise
-from vae_core.metrics import Mean, information, information_of
+from vae_core.metrics import Mean, information, information_of, pair_distances
 from vae_core.model import VAE, Posterior, VAEConfig
 from vae_core.objective import elbo, gaussian_kl
 from vae_core.train import Record, TrainConfig, train
@@ -167,14 +167,14 @@ def train_pair(
     steps: int,
     seed: int,
     noisy: bool = True,
-    learning_rate: float = 1e-3,
-    warmup: float = 0.3,
+    learning_rate: float = 5e-3,
+    warmup: float = 0.2,
     **settings: Any,
 ) -> Trained:
     """Train a new model for ``steps`` on uint8 ``images`` ``(N, C, H, W)``, in one batch unless ``settings`` differ.
 
     ``settings`` are those of a TrainConfig. Without noise the latent is the posterior mean: an autoencoder. The rate
-    is small and rises slowly: thousands of pixels saturate tanh units in a few large steps, and such units are dead.
+    rises slowly: thousands of pixels saturate tanh units in a few large steps, and such units are dead.
     """
     model = VAE(model_config, seed=seed)
     if not noisy:
@@ -209,25 +209,29 @@ class Measured(NamedTuple):
     """What a model of a pair does; samples are 1,000 decoder means of the prior."""
 
     information: Mean  # nats, at most log 2
-    at_mean: float  # share of samples with |t| < 0.1 and as near to the line
+    at_mean: float  # share of samples at the mean, as PairDistances.share_at_mean has it
     along: float  # mean |t| of samples
     off: float  # median distance of samples from the line, in halves of D
     zero: float  # t of the image of z = 0
     rebuilt: float  # mean |t| of the reconstructions
+    alive: float  # share of the encoder's last hidden units that differ between the two images
 
 
 def measure(model: VAE, pair: Tensor, *, seed: int = 0) -> Measured:
     """Measure a ``model`` of a ``pair``, uint8 ``(2, C, H, W)``, the information with 10,000 draws."""
-    drawn = place(model.sample(1000, seed=seed), pair)
+    samples, x = model.sample(1000, seed=seed), pair.float() / 255
+    drawn = place(samples, pair)
     with torch.no_grad():
         zero = model.decode(torch.zeros(1, model.config.latent_dim)).mean
+        first, second = torch.nn.Sequential(*list(model.encoder.children())[:-1])(x)
     return Measured(
         information(model, pair, samples=5000, seed=seed).mutual_information,
-        ((drawn.along.abs() < 0.1) & (drawn.off < 0.1)).double().mean().item(),
+        pair_distances(samples, pair).share_at_mean(),
         drawn.along.abs().mean().item(),
         drawn.off.median().item(),
         place(zero, pair).along.item(),
-        place(model.reconstruct(pair.float() / 255), pair).along.abs().mean().item(),
+        place(model.reconstruct(x), pair).along.abs().mean().item(),
+        ((first - second).abs() > 0.01).double().mean().item(),
     )
 
 
