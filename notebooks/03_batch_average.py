@@ -304,8 +304,8 @@ table([
 # A sample is at the mean when its squared distance to it is under a tenth of that to the nearer image. Its place
 # along the line is $t$: $-1$ at image A, 0 at the mean and 1 at image B. Models whose encoder is dead are left out
 # (no information above $\kappa = 1$, and under 5% of hidden units that differ between the images). A model
-# counts as settled when its loss changed by less than a thousandth of a nat over the last fifth of the steps, at the same noise. Above $\kappa = 1$ training goes on creeping, so the theory is
-# approached and not reached.
+# counts as settled when its loss changed by less than a thousandth of a nat over the last fifth of the steps, at
+# the same noise. Above $\kappa = 1$ training goes on creeping, so the theory is approached and not reached.
 
 # %%
 rows, t = [], np.linspace(-0.999, 0.999, 201)
