@@ -98,6 +98,8 @@ def test_the_conclusion_is_three_sentences_for_each_hypothesis() -> None:
     both = rivals.conclusion([*findings(collapse=True), rivals.both_images(MEAN_ALWAYS)], observed=False)
     assert both.startswith("The observation was not repeated")
     assert "2 of 3 deciding experiments follow the objective" in both
-    for text in (ours, theirs, both):
+    neither = rivals.conclusion([*findings(collapse=True), rivals.both_images(MIXED)], observed=True)
+    assert "2 of 3 deciding experiments follow the objective" in neither  # one that fits neither is not left out
+    for text in (ours, theirs, both, neither):
         assert text.count(". ") == 2
         assert text.endswith(".")

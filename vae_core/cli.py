@@ -44,6 +44,10 @@ def main() -> None:
     vae-core data                 which data sets there are, and where
     vae-core forecast cifar10 --limit 25 --sigma mean-of-squares
                                   whether a loss must make the model collapse
+    vae-core runs FOLDER          which trainings are kept there
+    vae-core evaluate FOLDER/RUN  all that is measured of one of them
+    vae-core compare FOLDER/RUN1 FOLDER/RUN2
+                                  several side by side, if they can be compared
     """
 
 

@@ -126,7 +126,7 @@ def zero(places: Sequence[float]) -> Finding:
 def conclusion(findings: Sequence[Finding], observed: bool) -> str:
     """The verdict on the post's observation and its guess, in three sentences."""
     weighed = [one for one in findings if None not in (one.averaging, one.collapse)]
-    decisive = [one for one in weighed if one.averaging != one.collapse]
+    decisive = [one for one in weighed if not (one.averaging and one.collapse)]
     ours = sum(one.collapse is True for one in decisive)
     seen = "The observation holds" if observed else "The observation was not repeated"
     first = f"{seen}: at the post's loss the generated image {'is' if observed else 'is not'} the average of the two."
@@ -135,7 +135,7 @@ def conclusion(findings: Sequence[Finding], observed: bool) -> str:
             f"Averaged gradients are not the cause: {ours} experiments tell the two explanations apart, and all "
             "follow the objective, which asks for the average below kappa = 1 however the gradients are taken."
         )
-    elif ours == 0 and decisive:
+    elif decisive and all(one.averaging for one in decisive):
         second = f"Averaged gradients remain the better explanation in all {len(decisive)} experiments that decide."
     else:
         second = (
