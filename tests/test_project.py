@@ -40,8 +40,9 @@ LAYERS = {
     "reproduce": {"notebook", "provenance"},
     "rivals": set(),
     "pairs": {"ensemble", "likelihood", "metrics", "model", "objective", "train"},
+    "post": {"notebook", "provenance"},
     "scores": {"quality", "data", "likelihood", "metrics", "model", "runs"},
-    "cli": {"__init__", "data", "model", "notebook", "objective", "provenance", "reproduce", "runs", "scores"},
+    "cli": {"__init__", "data", "model", "notebook", "objective", "post", "provenance", "reproduce", "runs", "scores"},
     "__main__": {"cli"},
 }
 

@@ -41,6 +41,8 @@ def main() -> None:
     vae-core reproduce 03 --preset fast
                                   one notebook, in seconds, into build/figures/
     vae-core status               which figures there are, and from what
+    vae-core figures --for-post DIR
+                                  the nine panels, as the post names its files
     vae-core data                 which data sets there are, and where
     vae-core forecast cifar10 --limit 25 --sigma mean-of-squares
                                   whether a loss must make the model collapse
@@ -74,6 +76,21 @@ def status() -> None:
             else:
                 state = f"from {entry['source']}"
             click.echo(f"  {name:<28} {state}")
+
+
+@main.command()
+@click.option("--for-post", "folder", required=True, metavar="DIR", type=click.Path(path_type=Path))
+@one_line_errors
+def figures(folder: Path) -> None:
+    """Write the nine published panels under the post's own file names, ready to be put into it.
+
+    PNG and lossless WebP, 720 and 1440 pixels wide; figures.md has ready lines with alt text and caption.
+    """
+    from vae_core.notebook import find_checkout
+    from vae_core.post import write_panels
+
+    for path in write_panels(find_checkout(), folder):
+        click.echo(path)
 
 
 @main.command()
