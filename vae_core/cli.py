@@ -46,10 +46,7 @@ def main() -> None:
     vae-core data                 which data sets there are, and where
     vae-core forecast cifar10 --limit 25 --sigma mean-of-squares
                                   whether a loss must make the model collapse
-    vae-core runs FOLDER          which trainings are kept there
-    vae-core evaluate FOLDER/RUN  all that is measured of one of them
-    vae-core compare FOLDER/RUN1 FOLDER/RUN2
-                                  several side by side, if they can be compared
+    vae-core evaluate FOLDER/RUN  all that is measured of a training that was kept
     """
 
 
@@ -156,7 +153,7 @@ def measured(paths: tuple[Path, ...], name: str | None, limit: int | None, size:
     """The runs in ``paths`` and their scores."""
     from vae_core.data import EMBEDDED, TORCHVISION, binarise, load_images
     from vae_core.runs import digest, load_run
-    from vae_core.scores import Yardsticks, check_comparable, run_name, score
+    from vae_core.scores import Yardsticks, check_comparable, score
 
     found = [load_run(path) for path in paths]
     check_comparable(found)
@@ -173,13 +170,9 @@ def measured(paths: tuple[Path, ...], name: str | None, limit: int | None, size:
             "distances to training images and Fréchet distances are to these",
             err=True,
         )
-    click.echo("training a small classifier for the Fréchet distance", err=True)
+    click.echo(f"a small classifier for the Fréchet distance, then the measuring of {len(found)} run(s)", err=True)
     against = Yardsticks(test, training)
-    scores = []
-    for run in found:
-        click.echo(f"measuring {run_name(run)}", err=True)
-        scores.append(score(run.model, against, samples=samples))
-    return found, scores
+    return found, [score(run.model, against, samples=samples) for run in found]
 
 
 @main.command()
