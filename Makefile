@@ -9,7 +9,7 @@ ifdef VAE_CORE_DATA
 export VAE_CORE_DATA := $(abspath $(VAE_CORE_DATA))
 endif
 
-.PHONY: figures test lab check sync browser clean
+.PHONY: figures test lab check sync bench browser clean
 figures: $(READY)  ## execute all notebooks and regenerate figures/
 	$(BIN)/vae-core reproduce
 
@@ -24,6 +24,9 @@ check: $(READY)  ## format, lint, types, notebook pairs in sync
 
 sync: $(READY)  ## bring each notebook pair together, the newer half wins
 	$(BIN)/jupytext --sync notebooks/*.py && $(BIN)/jupyter nbconvert --clear-output --inplace notebooks/*.ipynb
+
+bench: $(READY)  ## what is timed, some minutes: the bound on a likelihood, many small models at once
+	$(BIN)/python benchmarks/nll_speed.py && $(BIN)/python benchmarks/ensemble_speed.py
 
 browser:  ## install what the browser tests need (Debian, Ubuntu)
 	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium)

@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision.datasets import CIFAR10, MNIST, FashionMNIST
 
 from vae_core import download
-from vae_core.data import DataUnavailable, batches, data_root, load_images
+from vae_core.data import DataUnavailable, as_meant, batches, binarise, data_root, load_images
 
 EXIF_ORIENTATION = 0x0112
 
@@ -498,3 +498,71 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     assert order(seed=2, epoch=0) != first
     assert order(seed=2, epoch=1) != order(seed=1, epoch=2)
     assert first != sorted(first)
+
+
+# --- black and white -------------------------------------------------------------------------
+
+
+GREY = torch.randint(0, 256, (40, 3, 5, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_share_of_on_pixels_is_the_grey_level():
+    levels = torch.tensor([0, 1, 30, 128, 200, 254, 255], dtype=torch.uint8)
+    drawn = binarise(levels.repeat(100_000, 1, 1, 1), 3, "share")
+    assert drawn.dtype == torch.uint8
+    assert set(drawn.unique().tolist()) == {0, 255}
+    share, p = drawn.double().mean((0, 1, 2)) / 255, levels.double() / 255
+    assert ((share - p).abs() <= 4 * (p * (1 - p) / 100_000).sqrt()).all()  # black and white exactly
+
+
+def test_pixels_are_drawn_apart_from_one_another():
+    drawn = binarise(torch.full((20_000, 1, 1, 3), 128, dtype=torch.uint8), 0, "apart").flatten(1).double()
+    assert (torch.corrcoef(drawn.T) - torch.eye(3)).abs().max() < 0.03  # four standard errors
+    assert (torch.corrcoef(drawn.reshape(6000, 10).T) - torch.eye(10)).abs().max() < 0.06
+
+
+def test_a_draw_depends_on_its_key_alone():
+    first = binarise(GREY, 1, 2, "draw")
+    torch.manual_seed(99)
+    np.random.seed(99)  # noqa: NPY002 - the global state must not matter
+    assert torch.equal(binarise(GREY.clone(), 1, 2, "draw"), first)
+    for key in ((2, 1, "draw"), (1, 2, "other"), (1, 3, "draw"), (1 + 2**32, 2, "draw")):
+        assert not torch.equal(binarise(GREY, *key), first), key
+
+
+def test_black_and_white_images_stay_as_they_are():
+    images = binarise(GREY, 0, "first")
+    assert torch.equal(binarise(images, 1, "second"), images)
+    assert torch.equal(binarise(images / 255, 1, "second"), images / 255)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bytes_and_floats_give_the_same_picture(dtype):
+    floats = binarise(GREY.to(dtype) / 255, 7, "same")
+    assert floats.dtype == dtype
+    assert torch.equal(floats, binarise(GREY, 7, "same").to(dtype) / 255)
+
+
+def test_a_draw_leaves_images_and_global_random_states_alone():
+    images, states = GREY.clone(), (torch.random.get_rng_state(), np.random.get_state()[1].tolist())  # noqa: NPY002
+    binarise(images, 0, "draw")
+    binarise(images / 255, 0, "draw")
+    assert torch.equal(images, GREY)
+    assert torch.equal(torch.random.get_rng_state(), states[0])
+    assert np.random.get_state()[1].tolist() == states[1]  # noqa: NPY002
+
+
+def test_images_are_as_the_model_means_them():
+    assert as_meant(GREY, "none", 0, "key") is GREY
+    assert torch.equal(as_meant(GREY, "afresh", 4, "key"), binarise(GREY, 4, "key"))
+    fixed = binarise(GREY, 0, "once")
+    assert as_meant(fixed, "once", 4, "key") is fixed  # not drawn again
+
+
+@pytest.mark.parametrize("level", [1, 127, 254])
+def test_one_grey_pixel_is_not_black_and_white(level):
+    images = binarise(GREY, 0, "once")
+    images[-1, -1, -1, -1] = level
+    with pytest.raises(ValueError, match=r"grey pixels .*binarise\(images, 0, \"once\"\)") as error:
+        as_meant(images, "once")
+    assert "\n" not in str(error.value)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from vae_core.likelihood import Bernoulli, Gaussian, noise
+from vae_core.likelihood import SIGMA_RANGE, Bernoulli, Gaussian, noise
 from vae_core.model import VAE, VAEConfig
 from vae_core.objective import elbo
 
@@ -62,6 +62,11 @@ def equal_weights(one, other):
         ({"likelihood": "gaussian", "sigma": -1.0}, "sigma"),
         ({"likelihood": "gaussian", "sigma": math.nan}, "sigma"),
         ({"likelihood": "gaussian", "sigma": math.inf}, "sigma"),
+        ({"binarisation": "twice"}, "binarisation must be one of none, afresh, once"),
+        ({"binarisation": True}, "binarisation"),
+        ({"binarisation": "afresh", "likelihood": "gaussian", "sigma": 0.5}, "binarisation 'afresh'.*bernoulli"),
+        ({"binarisation": "once", "likelihood": "laplace", "sigma": 0.5}, "binarisation 'once'.*bernoulli"),
+        ({"binarisation": "once", "likelihood": "logistic", "sigma": 0.5}, "binarisation 'once'.*bernoulli"),
     ],
     ids=str,
 )
@@ -300,3 +305,95 @@ def test_collapsed_models_settle_on_mean_median_and_the_mean_squared_error() -> 
         if sigma == "learned":
             squared = (images.float() / 255 - 100 / 255).square().mean().item()
             assert model.sigma.item() ** 2 == pytest.approx(squared, rel=0.05)
+
+
+@pytest.mark.parametrize(("changes", "measure"), [
+    (BERNOULLI, "neither"), (BERNOULLI | {"binarisation": "afresh"}, "probability"),
+    (BERNOULLI | {"binarisation": "once"}, "probability"), (GAUSSIAN, "density"),
+    (GAUSSIAN | {"sigma": "learned"}, "density"), (GAUSSIAN | {"sigma": "optimal"}, "density"),
+    ({"likelihood": "laplace", "sigma": 0.1}, "density"), ({"likelihood": "laplace", "sigma": "learned"}, "density"),
+    ({"likelihood": "logistic", "sigma": 0.1}, "probability"),
+    ({"likelihood": "logistic", "sigma": "learned"}, "probability"),
+], ids=str)  # fmt: skip
+def test_a_model_says_what_its_log_probabilities_are(changes: dict, measure: str) -> None:
+    model = tiny(**changes)
+    assert model.measure == measure
+    assert model.double().measure == measure
+    assert VAEConfig(**json.loads(json.dumps(dataclasses.asdict(model.config)))) == model.config
+
+
+def test_measures_are_what_the_exponentials_sum_to() -> None:
+    """A probability sums to 1 over its pictures of one pixel, a density integrates to 1, "neither" does neither."""
+
+    def exponentials(values: torch.Tensor, **changes) -> tuple[str, torch.Tensor]:
+        model = VAE(VAEConfig(**{"image_shape": (1, 1, 1), "hidden": (4,), **changes})).double()
+        z = noise((1, 2), 0, "z").double().expand(len(values), 2)
+        return model.measure, model.decode(z).log_prob(values.reshape(-1, 1, 1, 1)).exp()
+
+    levels, line = torch.arange(256).double() / 255, torch.linspace(-20, 20, 40_001).double()
+    for changes, values in (
+        ({"binarisation": "once"}, torch.tensor([0.0, 1.0]).double()),
+        ({"likelihood": "logistic", "sigma": 0.1}, levels),
+    ):
+        measure, p = exponentials(values, **changes)
+        assert (measure, p.sum().item()) == ("probability", pytest.approx(1))
+    for likelihood in ("gaussian", "laplace"):
+        measure, p = exponentials(line, likelihood=likelihood, sigma=0.5)
+        assert (measure, p.sum().item() / 1000) == ("density", pytest.approx(1, abs=1e-4))
+    measure, p = exponentials(levels)
+    assert measure == "neither"
+    assert p.sum().item() > 2  # no probability of grey levels
+    assert p.mean().item() < 0.6  # no density over [0, 1]
+
+
+@EVERY
+@BOTH
+def test_several_samples_at_once_are_one_by_one(architecture: str, likelihood: dict) -> None:
+    model, x = tiny(architecture=architecture, **likelihood).double(), torch.rand(4, 1, 8, 8).double()
+    eps = noise((5, 4, 3), 0, "several").double()
+    posterior, together = model(x, eps)
+    apart = [model(x, one) for one in eps]
+    assert together.mean.shape == (20, 1, 8, 8)
+    torch.testing.assert_close(together.mean, torch.cat([one.mean for _, one in apart]))
+    for other, _ in apart:
+        torch.testing.assert_close(posterior.mean, other.mean)
+        torch.testing.assert_close(posterior.deviation, other.deviation)
+    assert posterior.mean.shape == (4, 3)
+    log_probs = together.log_prob(x.repeat(5, 1, 1, 1)).reshape(5, 4)
+    torch.testing.assert_close(log_probs, torch.stack([one.log_prob(x) for _, one in apart]))
+
+
+@pytest.mark.parametrize(("start", "end", "level"), [(-9.0, 0, 128), (-20.0, 0, 128), (6.0, 1, 0), (50.0, 1, 0)])
+@pytest.mark.parametrize("likelihood", ["gaussian", "laplace"])
+def test_a_learned_sigma_outside_its_range_is_held_at_its_end_and_pulled_back(
+    start: float, end: int, level: int, likelihood: str
+) -> None:
+    model = tiny(likelihood=likelihood, sigma="learned")
+    with torch.no_grad():
+        model.log_sigma.fill_(start)
+    assert model.sigma.item() == pytest.approx(SIGMA_RANGE[end], rel=1e-6)  # as if it stood there
+    x = torch.full((4, 1, 8, 8), level / 255)
+    elbo(model, x, noise((4, 3), 0)).loss().backward()
+    assert math.isfinite(model.log_sigma.grad.item())
+    assert model.log_sigma.grad.item() * (1 if end else -1) > 1  # a step of descent goes back towards the range
+
+
+@pytest.mark.parametrize("start", [-8.0, 3.5])
+def test_training_brings_a_learned_sigma_back_into_its_range(start: float) -> None:
+    from vae_core.train import TrainConfig, train
+
+    images = (torch.arange(32 * 64) % 251).byte().reshape(32, 1, 8, 8)
+    model = tiny(**GAUSSIAN | {"sigma": "learned"})
+    with torch.no_grad():
+        model.log_sigma.fill_(start)
+    list(train(model, images, TrainConfig(epochs=300, learning_rate=0.03)))
+    assert SIGMA_RANGE[0] * 1.1 < model.sigma.item() < SIGMA_RANGE[1] / 1.1
+
+
+@pytest.mark.parametrize("inside", [-6.0, 0.0, 2.0])
+def test_a_learned_sigma_within_its_range_is_the_exponential_with_its_gradient(inside: float) -> None:
+    model = tiny(**GAUSSIAN | {"sigma": "learned"}).double()
+    with torch.no_grad():
+        model.log_sigma.fill_(inside)
+    model.sigma.backward()
+    assert model.sigma.item() == model.log_sigma.grad.item() == math.exp(inside)

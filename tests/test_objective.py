@@ -1,10 +1,12 @@
 """The two terms of the ELBO against closed forms, and the one scale behind every loss."""
 
 import math
-from itertools import pairwise
+from itertools import pairwise, product
 
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import linprog
 from torch import distributions, nn
 
 from vae_core.likelihood import Bernoulli, Gaussian, noise
@@ -349,3 +351,213 @@ def test_several_samples_are_those_one_by_one() -> None:
 def test_the_largest_weight_counts_most() -> None:
     weights = torch.tensor([[0.0], [-100.0]])
     assert importance_weighted(weights).item() == pytest.approx(-math.log(2))
+
+
+# --- the forecast against brute force ---
+
+
+def collapse_and_best(images: torch.Tensor, counts: tuple[int, ...], s2: float, grid: int) -> tuple[float, float]:
+    """What collapse costs, and the least cost there is, over all encoders and decoders, on a grid; nats.
+
+    For a latent from which one would guess image i with probability p_i the cost is
+    ``KL(p || w) + sum_ij p_i p_j D_ij^2 / (4 s2)``, whatever the decoder. The p average to w over the latents, so the
+    least mean cost is the lower convex envelope at w: a linear programme over the shares of the grid's points.
+    """
+    weights = np.array(counts) / sum(counts)
+    steps = grid * sum(counts)  # w is a point of the grid
+    points = np.array([p for p in product(range(steps + 1), repeat=len(counts) - 1) if sum(p) <= steps]) / steps
+    points = np.column_stack([points, 1 - points.sum(1)]).clip(0)
+    x = images.flatten(1).double().numpy() / 255
+    distances = np.square(x[:, None] - x[None]).sum(-1)
+
+    def cost(p: np.ndarray) -> np.ndarray:
+        information = np.where(p > 0, p * np.log(np.maximum(p, 1e-300) / weights), 0).sum(-1)
+        return information + np.einsum("...i,ij,...j", p, distances, p) / (4 * s2)
+
+    found = linprog(cost(points), A_eq=points.T, b_eq=weights)  # the shares sum to 1, as the p do
+    return float(cost(weights)), found.fun
+
+
+def forecast_of(images: torch.Tensor, counts: tuple[int, ...], s2: float) -> Forecast:
+    repeated = images.repeat_interleave(torch.tensor(counts), dim=0)
+    shape = tuple(images.shape[1:])
+    return collapse_forecast(repeated, VAEConfig(shape, likelihood="gaussian", sigma=math.sqrt(s2)))
+
+
+def few_images(n: int, seed: int) -> torch.Tensor:
+    return torch.randint(0, 256, (n, 1, 2, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("counts", "grid"), [
+    ((1, 1), 200), ((1, 4), 100), ((7, 2), 50), ((1, 1, 1), 14), ((1, 2, 5), 6), ((6, 1, 1), 6),
+], ids=str)  # fmt: skip
+def test_the_forecast_is_that_of_brute_force_over_all_encoders_and_decoders(counts: tuple[int, ...], grid: int) -> None:
+    answers = []
+    for seed in range(4):
+        images = few_images(len(counts), seed)
+        unit = forecast_of(images, counts, 1.0)
+        diameters = [unit.diameter_ratio / ratio for ratio in (0.3, 0.8, 0.99)]
+        eigenvalues = [unit.eigenvalue_ratio / ratio for ratio in (0.9, 1.1, 1.5, 4.0)]
+        for s2 in diameters + eigenvalues:
+            collapse, best = collapse_and_best(images, counts, s2, grid)
+            answer = forecast_of(images, counts, s2).answer
+            answers.append(answer)
+            if answer == "certain":
+                assert best == pytest.approx(collapse, abs=1e-6)
+            elif answer == "escapes":
+                assert best < collapse - 1e-5
+            assert best <= collapse + 1e-9
+    assert min(answers.count("certain"), answers.count("escapes")) >= 12
+
+
+def test_undecided_can_be_either() -> None:
+    """One image in 25 different, eigenvalue ratio .5: collapse costs .25, telling the images apart only h(.04)."""
+    images = torch.tensor([[0] * 4, [255] * 4], dtype=torch.uint8).reshape(2, 1, 2, 2)
+    told_apart = -0.04 * math.log(0.04) - 0.96 * math.log(0.96)
+    for ratio in (0.5, 0.2):
+        s2 = 4 * 0.04 * 0.96 / ratio
+        forecast = forecast_of(images, (1, 24), s2)
+        assert (forecast.answer, forecast.eigenvalue_ratio) == ("undecided", pytest.approx(ratio))
+        collapse, best = collapse_and_best(images, (1, 24), s2, 40)
+        assert collapse == pytest.approx(ratio / 2)
+        if ratio == 0.5:
+            assert best == pytest.approx(told_apart, abs=0.01)
+            assert best < told_apart < collapse - 0.05
+        else:
+            assert best == pytest.approx(collapse, abs=1e-6)
+
+
+def test_the_largest_eigenvalue_is_found_wherever_the_largest_variance_is() -> None:
+    """One pixel varies most, but two others vary together, at right angles to it."""
+    signs = torch.tensor(list(product((-1, 1), repeat=2)))
+    x = 128 + torch.stack([85 * signs[:, 0], 70 * signs[:, 1], 70 * signs[:, 1], 0 * signs[:, 0]], dim=1)
+    images = x.to(torch.uint8).reshape(4, 1, 2, 2)
+    config = VAEConfig((1, 2, 2), likelihood="gaussian", sigma=1.0)
+    for repeats in (1, 5, 2000):
+        forecast = collapse_forecast(images.repeat(repeats, 1, 1, 1), config)
+        assert forecast.eigenvalue_ratio == pytest.approx(2 * (70 / 255) ** 2, rel=1e-4)
+
+
+# --- a linear model: probabilistic principal components ---
+
+
+def known_covariance() -> tuple[torch.Tensor, torch.Tensor]:
+    """30 images of 6 pixels whose covariance, with 1/N, has eigenvalues known to the last digit, and those."""
+    eigenvalues = torch.tensor([4.0, 1.0, 0.5, 0.2, 0.1, 0.05]).double()
+    white = torch.linalg.qr(noise((30, 7), 0, "white").double().index_fill(1, torch.tensor(0), 1.0))[0][:, 1:]
+    turn = torch.linalg.qr(noise((6, 6), 0, "turn").double())[0]
+    return (math.sqrt(30) * white * eigenvalues.sqrt() @ turn + 0.5).reshape(30, 1, 2, 3), eigenvalues
+
+
+def at_its_optimum(x: torch.Tensor, sigma: float | str, beta: float = 1.0) -> tuple[VAE, torch.Tensor, torch.Tensor]:
+    """A linear model of four latents trained on the exact expectation over the noise; its ELBO and KL by dimension."""
+    config = VAEConfig((1, 2, 3), latent_dim=4, hidden=(4,), likelihood="gaussian", sigma=sigma)
+    model = VAE(config).double()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model.encoder = nn.Sequential(nn.Flatten(), nn.Linear(6, 8).double())
+        model.decoder = nn.Sequential(nn.Linear(4, 6, bias=False).double(), nn.Unflatten(1, (1, 2, 3)))
+    points = 2 * torch.cat([torch.eye(4), -torch.eye(4)]).double()  # exact for anything quadratic in the noise
+    optimiser = torch.optim.LBFGS(
+        model.parameters(), max_iter=1000, line_search_fn="strong_wolfe", tolerance_change=1e-13, tolerance_grad=1e-9
+    )
+
+    def terms() -> Elbo:
+        return elbo(model, x.repeat(8, 1, 1, 1), points.repeat_interleave(len(x), dim=0))
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        loss = terms().loss(beta)
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    found = terms()
+    return model, found.total.mean().detach(), found.kl.mean(0).detach().sort(descending=True).values
+
+
+def ppca_log_likelihood(eigenvalues: torch.Tensor, kept: int, s2: float) -> float:
+    """Of the data by probabilistic principal components, mean over images: Tipping and Bishop, 1999, equation 9."""
+    model = torch.full_like(eigenvalues, s2)
+    model[:kept] = eigenvalues[:kept].clamp(min=s2)
+    return -((2 * math.pi * model).log() + eigenvalues / model).sum().item() / 2
+
+
+@pytest.mark.parametrize("s2", [0.15, 0.3, 0.7, 5.0])
+def test_a_linear_model_is_probabilistic_pca_at_its_optimum(s2: float) -> None:
+    x, eigenvalues = known_covariance()
+    torch.testing.assert_close(torch.linalg.eigvalsh(torch.cov(x.flatten(1).T, correction=0)).flip(0), eigenvalues)
+    model, total, kl = at_its_optimum(x, math.sqrt(s2))
+    worth = (eigenvalues[:4] / s2).log().clamp(min=0) / 2  # directions below the noise are off
+    torch.testing.assert_close(kl, worth, atol=1e-3, rtol=0)
+    assert total.item() == pytest.approx(ppca_log_likelihood(eigenvalues, 4, s2), abs=1e-4)
+    torch.testing.assert_close(model.output_bias.detach(), x.mean(0), atol=1e-2, rtol=0)
+
+
+def test_beta_and_the_variance_switch_the_same_directions_off() -> None:
+    x, eigenvalues = known_covariance()
+    for sigma, beta in ((0.5, 2.8), (2.0, 0.175)):
+        s2 = effective_variance(VAEConfig(likelihood="gaussian", sigma=sigma), beta)
+        assert s2 == pytest.approx(0.7)
+        _, _, kl = at_its_optimum(x, sigma, beta)
+        torch.testing.assert_close(kl, (eigenvalues[:4] / s2).log().clamp(min=0) / 2, atol=1e-3, rtol=0)
+
+
+def test_a_learned_sigma_is_that_of_probabilistic_pca_and_at_collapse_the_squared_error() -> None:
+    """The mean of the eigenvalues that are left over; with nothing encoded that is all of them."""
+    x, eigenvalues = known_covariance()
+    model, total, kl = at_its_optimum(x, "learned")
+    s2 = eigenvalues[4:].mean().item()
+    assert model.sigma.item() ** 2 == pytest.approx(s2, rel=1e-3)
+    assert total.item() == pytest.approx(ppca_log_likelihood(eigenvalues, 4, s2), abs=1e-4)
+    torch.testing.assert_close(kl, (eigenvalues[:4] / s2).log() / 2, atol=1e-3, rtol=0)
+
+    collapsed, _, kl = at_its_optimum(x, "learned", beta=100.0)
+    assert kl.sum().item() < 1e-4
+    error = (x - collapsed.reconstruct(x)).square().mean().item()
+    assert collapsed.sigma.item() ** 2 == pytest.approx(error, rel=1e-4)
+    assert error == pytest.approx(eigenvalues.mean().item(), rel=1e-3)
+    torch.testing.assert_close(collapsed.sample(1, seed=0)[0], x.mean(0), atol=1e-2, rtol=0)
+
+
+# --- every loss of the table, as people write it ---
+
+
+def squares(x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+    return (x - output).square().flatten(1)
+
+
+LOSSES = {  # name: what is written, from squares by pixel and KL by latent, and its effective variance
+    "squares over 2 sigma^2": (lambda e, kl, beta: (e.sum(1) / (2 * 0.3**2) + beta * kl.sum(1)).mean(),
+                               lambda beta: beta * 0.3**2),
+    "sum of squares": (lambda e, kl, beta: (e.sum(1) + beta * kl.sum(1)).mean(), lambda beta: beta / 2),
+    "mean of squares": (lambda e, kl, beta: (e.mean(1) + beta * kl.sum(1)).mean(), lambda beta: PIXELS * beta / 2),
+    "mean of squares, KL averaged": (lambda e, kl, beta: e.mean() + beta * kl.mean(),
+                                     lambda beta: PIXELS * beta / (2 * 3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("beta", [0.05, 1.0, 4.0])
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_as_people_write_it_trains_the_gaussian_of_its_effective_variance(name: str, beta: float) -> None:
+    """The same noise and Adam, whose steps do not depend on the scale of a loss: the weights end the same."""
+    written, variance = LOSSES[name]
+    theirs, ours = small(sigma=1.0), small(sigma=math.sqrt(variance(beta)))
+    assert effective_variance(ours.config, 1.0) == pytest.approx(variance(beta))
+    start, x = torch.nn.utils.parameters_to_vector(theirs.parameters()).detach(), pixels()
+
+    def by_hand(eps: torch.Tensor) -> torch.Tensor:
+        mean, log_deviation = theirs.encoder(x).chunk(2, dim=1)
+        output = theirs.decoder(mean + log_deviation.exp() * eps) + theirs.output_bias
+        kl = -0.5 * (1 + 2 * log_deviation - mean**2 - (2 * log_deviation).exp())
+        return written(squares(x, output), kl, beta)
+
+    for model, loss in ((theirs, by_hand), (ours, lambda eps: elbo(ours, x, eps).loss())):
+        adam = torch.optim.Adam(model.parameters(), lr=1e-2, eps=1e-30)
+        for step in range(200):
+            adam.zero_grad()
+            loss(noise((7, 3), step, "step").double()).backward()
+            adam.step()
+    end, same = (torch.nn.utils.parameters_to_vector(model.parameters()).detach() for model in (theirs, ours))
+    torch.testing.assert_close(same, end, atol=1e-6, rtol=1e-6)
+    assert (end - start).abs().max() > 0.1

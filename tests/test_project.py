@@ -28,14 +28,18 @@ LAYERS = {
     "objective": {"model", "likelihood"},
     "metrics": {"objective", "data", "model", "likelihood"},
     "train": {"metrics", "objective", "data", "model", "likelihood"},
+    "ensemble": {"train", "data", "likelihood", "model", "objective"},
     "checkpoint": {"provenance"},
     "runs": {"train", "data", "likelihood", "model", "objective", "checkpoint", "provenance"},
     "latent": {"model", "objective", "likelihood"},
     "figures": {"provenance"},
     "charts": {"figures"},
+    "phase": {"charts", "figures"},
     "explore": {"latent", "figures", "model", "objective", "likelihood"},
     "notebook": {"data"},
     "reproduce": {"notebook", "provenance"},
+    "rivals": set(),
+    "pairs": {"ensemble", "likelihood", "metrics", "model", "objective", "train"},
     "post": {"notebook", "provenance"},
     "scores": {"quality", "data", "likelihood", "metrics", "model", "runs"},
     "cli": {"__init__", "data", "model", "notebook", "objective", "post", "provenance", "reproduce", "runs", "scores"},
@@ -64,7 +68,7 @@ def test_every_module_imports_only_what_its_layer_may() -> None:
 def test_modules_stay_small() -> None:
     lines = {path.stem: len(path.read_text().splitlines()) for path in MODULES}
     assert max(lines.values()) <= 300, max(lines, key=lines.get)
-    assert sum(lines.values()) <= 4500
+    assert sum(lines.values()) <= 5300
     training = ("data", "likelihood", "model", "objective", "train", "metrics")
     assert sum(lines[name] for name in training) <= 1800
 
@@ -188,4 +192,4 @@ def test_the_published_numbers_are_good_enough() -> None:
 def test_command_help_names_every_command() -> None:
     for start in ([sys.executable, "-m", "vae_core"], [str(Path(sys.executable).with_name("vae-core"))]):
         told = subprocess.run([*start, "--help"], capture_output=True, text=True, check=True).stdout
-        assert {"reproduce", "status", "data", "forecast"} <= set(told.split())
+        assert {"reproduce", "status", "data", "forecast", "runs", "evaluate", "compare"} <= set(told.split())

@@ -5,10 +5,10 @@ import pytest
 from vae_core import provenance
 
 
-def test_an_entry_changes_only_with_its_digest(tmp_path) -> None:
+def test_an_entry_changes_only_with_its_digest_or_parameters(tmp_path) -> None:
     path = tmp_path / "manifest.json"
-    old = {"sha256": "1", "versions": "old", "notebook": "01"}
-    other = {"sha256": "2", "notebook": "02"}
+    old = {"sha256": "1", "versions": "old", "notebook": "01", "parameters": {"seed": 0}}
+    other = {"sha256": "2", "notebook": "02", "parameters": {}}
     provenance.update_manifest(path, "01", {"a.png": old, "gone.png": old})
     provenance.update_manifest(path, "02", {"b.png": other})
     provenance.update_manifest(path, "01", {"a.png": old})  # no longer writes gone.png
@@ -17,7 +17,10 @@ def test_an_entry_changes_only_with_its_digest(tmp_path) -> None:
     provenance.update_manifest(path, "01", {"a.png": old | {"versions": "new"}})
     assert json.loads(path.read_text())["a.png"]["versions"] == "old"
     assert path.stat().st_mtime_ns == before
-    new = {"sha256": "3", "versions": "new", "notebook": "01"}
+    asked = old | {"parameters": {"seed": 0, "more": 1}}  # the same picture from other settings
+    provenance.update_manifest(path, "01", {"a.png": asked})
+    assert json.loads(path.read_text())["a.png"] == asked
+    new = {"sha256": "3", "versions": "new", "notebook": "01", "parameters": {}}
     provenance.update_manifest(path, "01", {"a.png": new})
     assert json.loads(path.read_text()) == {"a.png": new, "b.png": other}
 

@@ -11,8 +11,11 @@ import pytest
 import torch
 
 from vae_core import TrainConfig, VAEConfig, fit
+from vae_core.data import ImageSet
+from vae_core.likelihood import SIGMA_RANGE
 from vae_core.model import VAE
-from vae_core.runs import _code_digest, find_runs, load_run, run_key, warnings
+from vae_core.objective import collapse_forecast
+from vae_core.runs import _code_digest, digest, find_runs, load_run, run_key, warnings
 from vae_core.train import train
 
 IMAGES = torch.randint(0, 256, (50, 1, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -205,3 +208,102 @@ def test_certain_collapse_is_said_with_the_remedy_and_the_remedy_helps(capsys) -
     assert foretold(VAEConfig(image_shape=(1, 6, 6))) == []  # Bernoulli: no such proof
     same = foretold(naive, images=IMAGES[:1].repeat(3, 1, 1, 1))
     assert same[0].endswith("the images are all the same")
+
+
+GAUSSIAN = {"image_shape": (1, 6, 6), "latent_dim": 2, "hidden": (16,), "likelihood": "gaussian"}
+
+
+def warned(capsys) -> list[str]:
+    """The warnings, without the progress bar that a slow machine shows beside them."""
+    return re.findall(r"warning: ([^\r\n]*)", capsys.readouterr().err)
+
+
+def test_a_run_says_on_which_images_it_was_trained(tmp_path: Path) -> None:
+    named = ImageSet(IMAGES, torch.zeros(50, dtype=torch.int64), "holiday: image folder (png)")
+    run = fit(MODEL, CONFIG, named, cache=tmp_path)
+    assert run.data == ("holiday: image folder (png)", 50, digest(IMAGES))
+    assert load_run(run.path).data == run.data
+    assert fit(MODEL, CONFIG, IMAGES).data == (None, 50, digest(IMAGES))
+    assert fit(MODEL, CONFIG, IMAGES, cache=tmp_path).path == run.path  # the same pixels by any name
+    other = IMAGES.clone()
+    other[0, 0, 0, 0] += 1
+    assert len({digest(IMAGES), digest(other), digest(IMAGES.reshape(50, 1, 4, 9)), digest(IMAGES.clone())}) == 3
+
+
+@pytest.mark.parametrize(("model", "beta", "answer"), [
+    (VAEConfig(**GAUSSIAN, sigma=18**0.5), 1.0, "certain"), (VAEConfig(**GAUSSIAN, sigma=0.1), 1.0, "escapes"),
+    (VAEConfig(**GAUSSIAN, sigma=1.0), 0.5, "undecided"), (VAEConfig(**GAUSSIAN, sigma=0.1), 0.0, None),
+    (VAEConfig(**GAUSSIAN, sigma="learned"), 1.0, "escapes"),
+], ids=str)  # fmt: skip
+def test_a_kept_run_holds_what_its_numbers_mean(tmp_path: Path, model: VAEConfig, beta: float, answer: str) -> None:
+    config = dataclasses.replace(CONFIG, beta=beta)
+    run = fit(model, config, IMAGES, cache=tmp_path)
+    facts = json.loads((run.path / "run.json").read_text())
+    assert facts["measure"] == "density"
+    assert facts["warnings"] == warnings(run)
+    assert facts["data"] == {"source": None, "images": 50, "sha256": digest(IMAGES)}
+    loaded = load_run(run.path)
+    assert str(loaded.forecast) == str(run.forecast)  # with nan, which equals nothing
+    assert loaded.data == run.data
+    assert warnings(loaded) == warnings(run)
+    if answer is None:
+        assert run.forecast is facts["forecast"] is None
+    else:
+        assert run.forecast.answer == facts["forecast"][0] == answer
+        assert str(run.forecast) == str(collapse_forecast(IMAGES, model, beta))
+
+
+@pytest.mark.parametrize(("model", "remedy"), [
+    (MODEL, "beta_warmup"), (VAEConfig(**GAUSSIAN, sigma="learned"), "beta_warmup"),
+    (VAEConfig(**GAUSSIAN, sigma=0.8), "a smaller sigma"),
+], ids=["bernoulli", "learned", "fixed"])  # fmt: skip
+def test_a_collapsed_model_is_told_with_a_remedy_once_trained(
+    tmp_path: Path, capsys, model: VAEConfig, remedy: str
+) -> None:
+    beta = 1.0 if model.sigma == 0.8 else 300.0
+    run = fit(model, TrainConfig(epochs=300, learning_rate=1e-2, beta=beta), IMAGES, cache=tmp_path)
+    assert run.forecast.answer != "certain"
+    assert run.records[-1].kl < 0.01
+    (told,) = warned(capsys)
+    assert re.match(rf"the model has collapsed \(KL [\d.e-]+ nats\).* try {remedy}, a smaller beta", told)
+    assert json.loads((run.path / "run.json").read_text())["warnings"] == [told]
+
+
+def test_a_live_model_and_one_image_get_no_warning(capsys) -> None:
+    config = TrainConfig(epochs=60, learning_rate=1e-2)
+    live = fit(VAEConfig(**GAUSSIAN, sigma=0.1), config, IMAGES)
+    assert live.records[-1].kl > 0.5
+    alone = fit(VAEConfig(image_shape=(1, 6, 6), hidden=(16,)), TrainConfig(epochs=300, beta=10.0), IMAGES[:1])
+    assert alone.records[-1].kl < 0.01  # there is nothing to tell apart
+    assert warnings(live) == warnings(alone) == []
+    assert warned(capsys) == []
+
+
+def test_a_model_that_tells_images_apart_at_all_has_not_collapsed() -> None:
+    live = fit(VAEConfig(**GAUSSIAN, sigma=0.1), CONFIG, IMAGES)
+    for kl, collapsed in ((0.0, True), (0.009, True), (0.011, False), (3.0, False)):
+        found = warnings(live._replace(records=[live.records[-1]._replace(kl=kl)]))
+        assert ["has collapsed" in line for line in found] == [True] * collapsed
+
+
+def test_a_learned_sigma_at_the_end_of_its_range_is_told(tmp_path: Path, capsys) -> None:
+    black = torch.zeros(20, 1, 6, 6, dtype=torch.uint8)
+    config = VAEConfig(**GAUSSIAN, sigma="learned", output_bias="data_mean")
+    run = fit(config, TrainConfig(epochs=400, learning_rate=0.05), black, cache=tmp_path)
+    assert run.records[-1].sigma == pytest.approx(SIGMA_RANGE[0], rel=1e-5)
+    beforehand, after = warned(capsys)
+    assert beforehand.endswith("the images are all the same")
+    assert after.startswith("the learned sigma is held at 0.001, the end of its range")
+    assert after.endswith("or give sigma a number")
+    assert json.loads((run.path / "run.json").read_text())["warnings"] == [beforehand, after]
+
+
+@pytest.mark.parametrize(("log_sigma", "held"), [
+    (-100.0, True), (-20.0, True), (-7.0, True), (-6.8, False), (0.0, False), (2.2, False), (2.4, True), (50.0, True),
+])  # fmt: skip
+def test_both_ends_are_told_however_far_beyond(log_sigma: float, held: bool) -> None:
+    run = fit(VAEConfig(**GAUSSIAN, sigma="learned"), dataclasses.replace(CONFIG, epochs=1), IMAGES)
+    with torch.no_grad():
+        run.model.log_sigma.fill_(log_sigma)
+    last = run.records[-1]._replace(sigma=run.model.sigma.item(), kl=1.0)
+    assert [("end of its range" in line) for line in warnings(run._replace(records=[last]))] == [True] * held

@@ -9,8 +9,11 @@ from itertools import pairwise
 import pytest
 import torch
 
-from vae_core.metrics import evaluate, pair_distances
+from vae_core.data import batches, binarise
+from vae_core.likelihood import noise
+from vae_core.metrics import evaluate, importance_weighted_bound, pair_distances
 from vae_core.model import VAE, VAEConfig
+from vae_core.objective import elbo
 from vae_core.train import TrainConfig, TrainingDiverged, TrainState, pick_device, train
 
 
@@ -59,6 +62,9 @@ def trained(images, config, **more):
         {"seed": -1},
         {"seed": 0.5},
         {"log_every": 0},
+        {"importance_samples": 0},
+        {"importance_samples": 2.0},
+        {"importance_samples": True},
     ],
     ids=str,
 )
@@ -403,3 +409,146 @@ def test_beta_rises_in_a_line_and_free_bits_reach_the_loss() -> None:
     assert kl["plain"] < 0.1
     assert kl["free"] > kl["plain"] + 0.2  # up to half a nat a dimension for nothing
     assert kl["late"] >= kl["plain"]
+
+
+# --- binarised pixels ---
+
+
+def black_and_white(**changes):
+    return small(likelihood="bernoulli", sigma=None, **{"binarisation": "afresh", **changes})
+
+
+def watched(model):
+    """The model, and a list that every image its encoder is given goes into."""
+    seen = []
+    model.encoder.register_forward_hook(lambda module, inputs, output: seen.extend(inputs[0].detach().clone()))
+    return model, seen
+
+
+def test_images_binarised_afresh_are_other_ones_at_every_use():
+    images = some_images(1)
+    model, seen = watched(black_and_white())
+    list(train(model, images, settings(batch_size=1, epochs=200)))
+    assert len(seen) == 200
+    assert {value for x in seen for value in x.unique().tolist()} == {0.0, 1.0}
+    assert len({x.numpy().tobytes() for x in seen}) == 200
+    p = images[0].double() / 255
+    assert (torch.stack(seen).double().mean(0) - p).abs().max() < 4.5 * 0.5 / math.sqrt(200)
+    assert torch.equal(images, some_images(1))  # drawn from the grey ones each time, which stay
+
+
+def test_images_of_one_batch_are_drawn_apart_and_by_the_seed():
+    def first_batch(seed):
+        model, seen = watched(black_and_white())
+        next(train(model, some_images(1).repeat(8, 1, 1, 1), settings(batch_size=8, log_every=1, seed=seed)))
+        return [x.numpy().tobytes() for x in seen]
+
+    assert len({*first_batch(0), *first_batch(1)}) == 16
+    assert first_batch(1) == first_batch(1)
+
+
+def test_looking_more_often_draws_no_other_pixels():
+    def pictures(log_every):
+        model, seen = watched(black_and_white())
+        list(train(model, some_images(10), settings(log_every=log_every)))
+        return torch.stack(seen)
+
+    assert torch.equal(pictures(1), pictures(5))
+    assert torch.equal(pictures(99), pictures(5))
+
+
+@pytest.mark.parametrize("binarisation", ["none", "once"])
+def test_only_afresh_draws(binarisation):
+    images = binarise(some_images(6), 0, "once")
+    model, seen = watched(black_and_white(binarisation=binarisation))
+    list(train(model, images, settings()))
+    assert {x.numpy().tobytes() for x in seen} == {x.numpy().tobytes() for x in images / 255}
+
+
+@pytest.mark.parametrize("log_every", [3, 5])
+@pytest.mark.parametrize("k", [1, 4])
+def test_a_training_with_pixels_drawn_afresh_continues_bit_for_bit(log_every, k):
+    images, config = some_images(10), settings(log_every=log_every, importance_samples=k)
+    (whole, all_seen), (broken, seen) = watched(black_and_white()), watched(black_and_white())
+    expected = list(train(whole, images, config))
+    state = TrainState.start(broken)
+    found = [next(train(broken, images, config, state=state))]
+    found += train(broken, images, config, state=state)
+    assert torch.equal(torch.stack(seen), torch.stack(all_seen))
+    assert torch.equal(weights(broken), weights(whole))
+    assert [record._replace(seconds=0) for record in found] == [record._replace(seconds=0) for record in expected]
+
+
+def test_grey_pixels_are_refused_at_the_call_where_black_and_white_are_meant():
+    grey, fixed = some_images(10), binarise(some_images(10), 0, "once")
+    model = black_and_white(binarisation="once")
+    with pytest.raises(ValueError, match="grey pixels"):
+        train(model, grey, settings())
+    with pytest.raises(ValueError, match="grey pixels"):
+        train(model, fixed, settings(), validation=grey)
+    assert len(list(train(model, fixed, settings(), validation=fixed))) == 3
+
+
+# --- several samples an image ---
+
+
+@pytest.mark.parametrize("other", [{"beta": 2.0}, {"beta": 0.0}, {"beta_warmup": 0.1}, {"free_bits": 0.1}], ids=str)
+def test_the_importance_weighted_bound_has_no_other_weights(other):
+    with pytest.raises(ValueError, match="no beta and no free bits") as error:
+        TrainConfig(importance_samples=2, **other)
+    assert "\n" not in str(error.value)
+    assert TrainConfig(importance_samples=1, **other).importance_samples == 1
+    assert TrainConfig(importance_samples=2, beta=1).beta == 1
+
+
+def test_the_recorded_bound_is_above_the_elbo_and_only_there_with_several_samples():
+    config = settings(epochs=40, batch_size=None, log_every=20)
+    assert [record.bound for record in train(small(), some_images(100), config)] == [None, None]
+    for k in (2, 5):
+        several = dataclasses.replace(config, importance_samples=k)
+        records = list(train(small(sigma=0.1), some_images(100), several))
+        assert all(record.bound > record.elbo for record in records)
+        assert all(record.elbo == pytest.approx(record.reconstruction - record.kl) for record in records)
+
+
+@pytest.mark.parametrize("log_every", [1, 4, 99])
+def test_the_recorded_bound_weighs_every_image_once(log_every):
+    """With frozen weights: the sum over the images of each step."""
+    model, images = small(), some_images(10)
+    config = settings(epochs=2, learning_rate=0, log_every=log_every, importance_samples=3)
+    records = list(train(model, images, config))
+    steps = [x for epoch in range(2) for x in batches(images, 4, seed=0, epoch=epoch)]  # of 4, 4 and 2 images
+    drawn = [noise((3, len(x), 2), 0, step, "train") for step, x in enumerate(steps)]
+    by_step = [elbo(model, x, eps).weighted.sum().item() for x, eps in zip(steps, drawn, strict=True)]
+    ends = [0, *(record.step for record in records)]
+    for (begin, end), record in zip(pairwise(ends), records, strict=True):
+        count = sum(len(x) for x in steps[begin:end])
+        assert record.bound == pytest.approx(sum(by_step[begin:end]) / count, rel=1e-5)
+
+
+def test_a_training_with_several_samples_raises_the_bound_it_trains():
+    """Its bound is above its own ELBO, and above the bound of the same model trained with one sample."""
+    images = binarise(some_images(20), 0, "once")
+    bounds, elbos = {}, {}
+    for k in (1, 5):
+        model = black_and_white(binarisation="once", hidden=(32,))
+        config = settings(epochs=200, batch_size=20, learning_rate=1e-2, importance_samples=k)
+        *_, last = train(model, images, config)
+        bounds[k] = importance_weighted_bound(model, images, samples=5).value
+        elbos[k] = evaluate(model, images).elbo
+    assert bounds[5] > elbos[5] + 1
+    assert bounds[5] > bounds[1] + 1
+    assert last.bound == pytest.approx(bounds[5], abs=2)
+
+
+# --- the width of the pixels' noise ---
+
+
+def test_a_record_tells_sigma_where_it_is_learned_only():
+    for sigma in (0.5, "optimal"):
+        assert {record.sigma for record in train(small(sigma=sigma), some_images(10), settings())} == {None}
+    assert {record.sigma for record in train(black_and_white(), some_images(10), settings())} == {None}
+    model = small(sigma="learned")
+    told = [(record.sigma, model.sigma.item()) for record in train(model, some_images(10), settings())]
+    assert all(sigma == now for sigma, now in told)
+    assert len({sigma for sigma, _ in told}) == 3

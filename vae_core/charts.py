@@ -139,3 +139,19 @@ def columns(title: str, names: Sequence[str], parts: Mapping[str, Sequence[Colum
                 axes.set(xticks=[], yticks=[])
                 axes.spines[:].set_visible(False)
     return figure
+
+
+def lines(title: str, curves: Sequence[tuple[str, np.ndarray, np.ndarray]], *, across: str, up: str) -> Figure:
+    """Smooth curves over the same points of one axis, each with its name above it, where they are furthest apart."""
+    apart = np.diff(np.sort(np.stack([y for _, _, y in curves]), axis=0), axis=0)
+    at = int(apart.min(axis=0).argmax()) if len(curves) > 1 else len(curves[0][1]) // 2
+    with matplotlib.rc_context(STYLE):
+        figure, axes = frame(title, 340, left=0.16)
+        for i, (name, x, y) in enumerate(curves):
+            axes.plot(x, y, color=COLOURS[i], linewidth=2.5)
+            axes.annotate(
+                name, (x[at], y[at]), (0, 6), textcoords="offset points", ha="center", va="bottom", color=COLOURS[i]
+            )
+        axes.margins(y=0.12)
+        axes.set(xlabel=across, ylabel=up)
+    return figure

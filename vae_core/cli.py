@@ -46,6 +46,7 @@ def main() -> None:
     vae-core data                 which data sets there are, and where
     vae-core forecast cifar10 --limit 25 --sigma mean-of-squares
                                   whether a loss must make the model collapse
+    vae-core evaluate FOLDER/RUN  all that is measured of a training that was kept
     """
 
 
@@ -150,9 +151,9 @@ def data_options(command: Callable) -> Callable:
 
 def measured(paths: tuple[Path, ...], name: str | None, limit: int | None, size: int | None, samples: int) -> tuple:
     """The runs in ``paths`` and their scores."""
-    from vae_core.data import EMBEDDED, TORCHVISION, load_images
+    from vae_core.data import EMBEDDED, TORCHVISION, binarise, load_images
     from vae_core.runs import digest, load_run
-    from vae_core.scores import Yardsticks, check_comparable, run_name, score
+    from vae_core.scores import Yardsticks, check_comparable, score
 
     found = [load_run(path) for path in paths]
     check_comparable(found)
@@ -160,20 +161,18 @@ def measured(paths: tuple[Path, ...], name: str | None, limit: int | None, size:
         name = (found[0].data.source or "").split(":")[0]
         if name not in (*TORCHVISION, *EMBEDDED):
             raise ValueError(f"{paths[0]} does not say on which data set it was trained: give --data")
-    training = load_images(name, "train", limit=limit, size=size)
+    training, test = load_images(name, "train", limit=limit, size=size), load_images(name, "test", size=size)
+    if found[0].model_config.binarisation == "once":
+        training, test = (sets._replace(images=binarise(sets.images, 0, "once")) for sets in (training, test))
     if digest(training.images) != found[0].data.sha256:
         click.echo(
             f"note: trained on {found[0].data.images:,} other images than these {len(training.images):,} of {name}; "
             "distances to training images and Fréchet distances are to these",
             err=True,
         )
-    click.echo("training a small classifier for the Fréchet distance", err=True)
-    against = Yardsticks(load_images(name, "test", size=size), training)
-    scores = []
-    for run in found:
-        click.echo(f"measuring {run_name(run)}", err=True)
-        scores.append(score(run.model, against, samples=samples))
-    return found, scores
+    click.echo(f"a small classifier for the Fréchet distance, then the measuring of {len(found)} run(s)", err=True)
+    against = Yardsticks(test, training)
+    return found, [score(run.model, against, samples=samples) for run in found]
 
 
 @main.command()
@@ -216,7 +215,7 @@ def compare(
     found, scores = measured(paths, name, limit, size, samples)
     settings = differences(found)
     if as_json:
-        both = {"settings": settings, "scores": {run_name(run): one for run, one in zip(found, scores, strict=True)}}
+        both = {"runs": [run_name(run) for run in found], "settings": settings, "scores": scores}
         click.echo(to_json(both))
         return
     for key, values in settings.items():

@@ -109,12 +109,12 @@ def load_images(
 def batches(images: Tensor, batch_size: int, *, seed: int, epoch: int, shuffle: bool = True) -> Iterator[Tensor]:
     """All ``images``, uint8 ``(N, C, H, W)``, once; ``shuffle``: in an order that depends on (seed, epoch) alone.
 
-    Yields float32 ``(B, C, H, W)`` in [0, 1] on the device of ``images``; the last batch holds what remains.
+    Yields float32 ``(B, C, H, W)`` in [0, 1], on their device, the last with what remains; other types as they are.
     """
     order = torch.from_numpy(_order(len(images), seed, epoch)) if shuffle else torch.arange(len(images))
     order = order.to(images.device)
     for chosen in order.split(batch_size):
-        yield images[chosen].float() / 255
+        yield images[chosen].float() / 255 if images.dtype == torch.uint8 else images[chosen]
 
 
 def data_root(root: str | os.PathLike | None = None) -> Path:

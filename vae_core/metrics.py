@@ -133,7 +133,7 @@ def active_units(model: VAE, images: Tensor, *, threshold: float = 0.01, seed: i
 
 
 class Information(NamedTuple):
-    """Where the KL goes: ``kl = mutual_information + mismatch``, nats, means over the images."""
+    """Where the KL goes: ``kl = mutual_information + mismatch``, nats; means over images and draws."""
 
     mutual_information: Mean  # between an image of the set and its latent; at most log N
     mismatch: Mean  # KL of the aggregated posterior to N(0, I)
@@ -148,23 +148,29 @@ def information(model: VAE, images: Tensor, *, samples: int = 16, seed: int = 0)
     """
     images = _as_seen(model, images, seed)
     posteriors = [model.encode(part.to(model.output_bias) / 255) for part in images.split(1000)]
-    mean = torch.cat([posterior.mean for posterior in posteriors]).cpu().double()  # (N, latent_dim)
-    deviation = torch.cat([posterior.deviation for posterior in posteriors]).cpu().double()
+    columns = zip(*posteriors, strict=True)
+    return information_of(Posterior(*(torch.cat(column) for column in columns)), samples=samples, seed=seed)
+
+
+def information_of(posterior: Posterior, *, samples: int = 16, seed: int = 0) -> Information:
+    """:func:`information` of N posteriors, each ``(N, latent_dim)``, wherever they come from."""
+    mean, deviation = (rows.detach().cpu().double() for rows in posterior)
     n, latent_dim = mean.shape
-    told, off = torch.zeros(n, dtype=torch.float64), torch.zeros(n, dtype=torch.float64)
-    for draw in range(samples):
-        eps = noise((n, latent_dim), seed, draw, "information").double()
+    told, off = [], []
+    at_once = max(1, 10**6 // (n * n * latent_dim))
+    for first in range(0, samples, at_once):
+        eps = noise((min(at_once, samples - first), n, latent_dim), seed, first, "information").double()
         z = mean + deviation * eps
-        own = (-eps.square() / 2 - deviation.log()).sum(1)  # log q(z given x), but for a constant
+        own = (-eps.square() / 2 - deviation.log()).sum(-1)  # log q(z given x), but for a constant
         aggregated = torch.cat(
             [
                 (-((part[:, None] - mean) / deviation).square() / 2 - deviation.log()).sum(-1).logsumexp(1)
-                for part in z.split(max(1, 10**7 // (n * latent_dim)))
+                for part in z.flatten(0, 1).split(max(1, 10**7 // (n * latent_dim)))
             ]
         ) - math.log(n)
-        told += (own - aggregated) / samples
-        off += (aggregated + z.square().sum(1) / 2) / samples
-    return Information(Mean.of(told), Mean.of(off))
+        told.append(own.flatten() - aggregated)
+        off.append(aggregated + z.square().sum(-1).flatten() / 2)
+    return Information(Mean.of(torch.cat(told)), Mean.of(torch.cat(off)))
 
 
 def bits_per_dimension(elbo: float, config: VAEConfig) -> float:

@@ -123,8 +123,8 @@ class VAE(nn.Module):
         A learned one that wants out of the range is held at its end; its gradient still flows, so it can come back.
         """
         if self.config.sigma == "learned":
-            held = self.log_sigma.clamp(math.log(SIGMA_RANGE[0]), math.log(SIGMA_RANGE[1]))
-            return (self.log_sigma + (held - self.log_sigma).detach()).exp()
+            held = self.log_sigma.detach().clamp(math.log(SIGMA_RANGE[0]), math.log(SIGMA_RANGE[1]))
+            return (held + (self.log_sigma - self.log_sigma.detach())).exp()  # adds 0, and the gradient
         return self.config.sigma if isinstance(self.config.sigma, int | float) else None
 
     @property

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from vae_core.likelihood import Likelihood
+from vae_core.likelihood import Likelihood, noise
 from vae_core.model import Posterior, VAEConfig
 
 Forward = Callable[[Tensor, Tensor], tuple[Posterior, Likelihood]]
@@ -165,7 +165,8 @@ def _largest_eigenvalue(images: Tensor, mean: Tensor, scale: float | Tensor = 1.
         matrix = sum((part.float().T @ part.float()).double() for part in centred) / n
     if not matrix.any():
         return 0.0
-    direction, value = matrix[matrix.diagonal().argmax()], 0.0
+    # from a random direction: a row of the matrix may be at right angles to the one that is looked for
+    direction, value = noise((len(matrix),), 0, "eigenvalue").to(matrix), 0.0
     for _ in range(500):
         direction = matrix @ (direction / direction.norm())
         before, value = value, direction.norm().item()

@@ -84,12 +84,13 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def update_manifest(path: Path, notebook: str, entries: dict[str, dict[str, Any]]) -> None:
-    """Make ``entries``, name to facts, those of ``notebook``; one whose figure has the same digest stays as it is."""
+    """Make ``entries``, name to facts, those of ``notebook``; one of the same digest and parameters stays as it is."""
     manifest = {
         name: entry for name, entry in read_json(path).items() if entry["notebook"] != notebook or name in entries
     }
     for name, entry in entries.items():
-        if manifest.get(name, {}).get("sha256") != entry["sha256"]:
+        before = manifest.get(name, {})
+        if any(before.get(fact) != entry[fact] for fact in ("sha256", "parameters")):
             manifest[name] = entry
     write_json(path, manifest)
 

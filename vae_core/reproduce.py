@@ -74,8 +74,9 @@ def reproduce(
     began = time.monotonic()
     pool = ThreadPoolExecutor(jobs or min(len(notebooks), _cores()))
     try:
-        asked = [pool.submit(work, notebook) for notebook in notebooks]
-        outcomes = [one.result() for one in asked]
+        longest_first = sorted(notebooks, key=lambda notebook: -notebook.cells)  # as far as cells can tell
+        asked = {notebook.name: pool.submit(work, notebook) for notebook in longest_first}
+        outcomes = [asked[notebook.name].result() for notebook in notebooks]
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in running:

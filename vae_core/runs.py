@@ -90,7 +90,7 @@ def fit(
             "data": run.data._asdict(),
             "measure": run.model.measure,
             "effective_variance": effective_variance(model_config, train_config.beta),
-            "forecast": None if run.forecast is None else run.forecast._asdict(),
+            "forecast": None if run.forecast is None else [str(part) for part in run.forecast],  # JSON has no nan
             "warnings": warnings(run),
             "weights_sha256": digest,
             "records": [record._asdict() for record in run.records],
@@ -120,7 +120,8 @@ def load_run(path: str | Path) -> Run:
         model_config, train_config = VAEConfig(**facts["model"]), TrainConfig(**facts["train"])
         records = [Record(**record) for record in facts["records"]]
         data = TrainedOn(**facts["data"])
-        forecast = None if facts["forecast"] is None else Forecast(**facts["forecast"])
+        answer, *ratios = facts["forecast"] or [None]
+        forecast = None if answer is None else Forecast(answer, *map(float, ratios))
         tensors = load_tensors(folder / "weights.safetensors", facts["weights_sha256"])
         model = VAE(model_config, seed=train_config.seed, data_mean=torch.zeros(model_config.image_shape))
         model.load_state_dict(tensors)
@@ -175,14 +176,17 @@ def warnings(run: Run) -> list[str]:
         found.append(f"{run.forecast}: every generated image will be the average; {remedy}")
     elif last is not None and last.kl < COLLAPSED and run.data.images > 1 and beta > 0:
         remedy = "a smaller sigma" if isinstance(sigma, int | float) else "beta_warmup"
+        if run.train_config.importance_samples == 1:
+            remedy += ", a smaller beta"
         found.append(
             f"the model has collapsed (KL {last.kl:.2g} nats): it draws one image whatever z; "
-            f"try {remedy}, a smaller beta, or another seed or activation if units have died"
+            f"try {remedy}, or another seed or activation if units have died"
         )
-    if last is not None and last.sigma is not None and not SIGMA_RANGE[0] < last.sigma < SIGMA_RANGE[1]:
+    ends = SIGMA_RANGE[0] * (1 + 1e-5), SIGMA_RANGE[1] * (1 - 1e-5)  # sigma is rounded to float32
+    if last is not None and last.sigma is not None and not ends[0] < last.sigma < ends[1]:
         found.append(
             f"the learned sigma is held at {last.sigma:.3g}, the end of its range: "
-            "the likelihood would go on growing without bound; read it as the bound's, or give sigma a number"
+            "numbers in nats are those of this limit, not of the data; give sigma a number to choose it"
         )
     return found
 

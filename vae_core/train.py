@@ -169,6 +169,8 @@ def train(
             raise ValueError(f"{name} are {tuple(given.shape[1:])}, the model takes {model.config.image_shape}")
         if model.config.binarisation == "once":
             as_meant(given, "once")  # raises on grey pixels
+    if config.importance_samples > 1 and model.config.sigma == "optimal":
+        raise ValueError('sigma="optimal" depends on the batch, so several importance samples make no bound with it')
     config.batch(len(images))
     model.to(device)
     state = TrainState.start(model) if state is None else state
