@@ -194,7 +194,8 @@ save(figure, "batch_average_distances", alt=alt, caption=caption, source=source,
 
 # %%
 setting = name == "CIFAR-10" and pairs >= 5 and min(steps, long_steps) >= 1200 and sweep_steps >= 4000
-print(verdict.batch_average(*shares.values(), posts_setting=setting))
+before, naive, scaled = (shares[when] for when in ("before training", "mean of squares", "sum of squares"))
+print(verdict.batch_average(before, naive, scaled, posts_setting=setting))
 
 # %% [markdown]
 # ## Two explanations

@@ -29,6 +29,7 @@ def checkout(tmp_path: Path) -> Path:
         shutil.copytree(
             CHECKOUT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__", ".ipynb*", "build")
         )
+    shutil.copytree(CHECKOUT / "benchmarks" / "results", copy / "benchmarks" / "results")  # notebook 05 shows them
     shutil.copy(CHECKOUT / "pyproject.toml", copy)
     (copy / "figures" / "data").mkdir(parents=True)
     for sweep in (CHECKOUT / "figures" / "data").glob("sweep_*.json"):  # what notebooks load

@@ -294,7 +294,7 @@ def test_a_learned_sigma_at_the_end_of_its_range_is_told(tmp_path: Path, capsys)
     beforehand, after = warned(capsys)
     assert beforehand.endswith("the images are all the same")
     assert after.startswith("the learned sigma is held at 0.001, the end of its range")
-    assert after.endswith("or give sigma a number")
+    assert after.endswith("give sigma a number to choose it")
     assert json.loads((run.path / "run.json").read_text())["warnings"] == [beforehand, after]
 
 

@@ -309,7 +309,7 @@ def test_evaluate_shows_a_table_and_says_what_the_numbers_are(kept: dict[str, Pa
     assert any(re.match(r"elbo \(nats\) +-\d+\.\d\d ± \d+\.\d\d$", row) for row in rows)
     assert any(row.startswith("importance-weighted bound, 2 samples (nats)") for row in rows)
     assert "note:" not in done.stderr  # these are the images it was trained on
-    assert f"measuring {kept['afresh'].name}" in done.stderr
+    assert "the measuring of 1 run" in done.stderr
 
 
 def test_evaluate_prints_json_and_names_other_images_than_those_of_the_training(kept: dict[str, Path]) -> None:
