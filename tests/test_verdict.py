@@ -106,14 +106,14 @@ def test_ladder_names_what_bought_the_most_what_helped_nothing_and_hurt():
         "worse": [6.0, 8.2, 6.8],
     }
     assert ladder(scores, "D", posts_setting=True) == (
-        "D goes from 10.00 to 7.00. Most was bought by: big (5.00). Helped too: small (+1.00). "
+        "D goes from 10.00 to 7.00. Most was bought by: big (+5.00). Helped too: small (+1.00). "
         "Nothing that the seeds can tell: noise (+0.00). Hurt: worse (-3.00)."
     )
 
 
 def test_ladder_pairs_the_seeds():
     """Seeds far apart, but each gains the same: that is known. Means alone would not tell."""
-    assert "Most was bought by: b (1.00)" in ladder({"a": [9, 5, 1.0], "b": [8, 4, 0.0]}, "D", posts_setting=True)
+    assert "Most was bought by: b (+1.00)" in ladder({"a": [9, 5, 1.0], "b": [8, 4, 0.0]}, "D", posts_setting=True)
     unpaired = ladder({"a": [9, 5, 1.0], "b": [0, 8, 4.0]}, "D", posts_setting=True)
     assert unpaired == "D goes from 5.00 to 4.00. No step bought anything that 3 seeds can tell."
 

@@ -141,5 +141,5 @@ def load_sweep(name: str) -> Sweep:
     facts = read_json(path)
     if "rows" not in facts:
         raise ValueError(f"{path} does not hold the results of a sweep: vae-core reproduce --preset full makes it")
-    told = f"loaded from {path.name}: {len(facts['rows'])} trainings on {facts['source']}, by {facts.get('command')}"
+    told = f"loaded from {path.name}: {len(facts['rows'])} results on {facts['source']}, by {facts.get('command')}"
     return Sweep(facts["rows"], told)

@@ -115,7 +115,7 @@ def ladder(scores: Mapping[str, Sequence[float]], what: str, *, posts_setting: b
     if not bought["helped"]:
         return f"{told[0]} No step bought anything that {max(seeds)} seeds can tell."
     best = max(bought["helped"], key=lambda step: falls[step])
-    told.append(f"Most was bought by: {best} ({falls[best]:.2f}).")
+    told.append(f"Most was bought by: {best} ({falls[best]:+.2f}).")
     for key, words in (("helped", "Helped too"), ("nothing", "Nothing that the seeds can tell"), ("hurt", "Hurt")):
         named = [f"{step} ({falls[step]:+.2f})" for step in bought[key] if step != best]
         told += [f"{words}: {', '.join(named)}."] if named else []
