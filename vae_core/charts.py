@@ -3,7 +3,7 @@
 Every chart is 720 pixels wide, has one message as its title, labels its lines and points directly, and gives units.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import matplotlib
@@ -89,3 +89,69 @@ def curve(title: str, x: Sequence[float], y: Sequence[float], *, across: str, up
         axes.set_xticks(list(x), [f"{value:,}" for value in x])
         axes.minorticks_off()
     return figure
+
+
+class Line(NamedTuple):
+    """One line of :func:`lines`."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    colour: int = 0
+    style: str = "o-"
+    spread: float = 0.0  # of each point, drawn up and down from it
+
+
+def lines(title: str, panels: Mapping[str, Sequence[Line]], *, across: str, up: str, right: float = 0.355) -> Figure:
+    """Panels under each other with the same logarithmic axis, each under its name; lines are named at their ends.
+
+    ``right`` is the share of the width that the names take.
+    """
+    height, step = 350, 424  # pixels: of a panel, and with its name and ticks
+    with matplotlib.rc_context(STYLE):
+        figure, whole = frame(title, len(panels) * step - 44, left=0.12, right=right)
+        box = whole.get_position()
+        whole.remove()
+        pixel = box.height / (len(panels) * step - 44)
+        for i, (name, drawn) in enumerate(panels.items()):
+            bottom = box.y0 + (len(panels) - 1 - i) * step * pixel
+            axes = figure.add_axes((box.x0, bottom, box.width, height * pixel))
+            axes.set_title(name, loc="left")
+            for line in drawn:
+                ink = COLOURS[line.colour]
+                inside = "white" if "--" in line.style else ink
+                bars = [line.spread or np.nan] * len(line.x)
+                axes.errorbar(line.x, line.y, bars, fmt=line.style, color=ink, markerfacecolor=inside, markersize=8)
+            low, high = axes.get_ylim()
+            ends = _spaced([line.y[-1] for line in drawn], (high - low) * (TEXT + 6) / height)
+            for line, end in zip(drawn, ends, strict=True):
+                ink = COLOURS[line.colour]
+                axes.annotate(
+                    line.name,
+                    (line.x[-1], line.y[-1]),
+                    (1.06, end),
+                    textcoords=("axes fraction", "data"),
+                    arrowprops={"arrowstyle": "-", "color": ink, "linewidth": 0.8, "shrinkB": 6, "relpos": (0, 0.5)},
+                    color=ink,
+                    va="center",
+                    annotation_clip=False,
+                )
+            ticks = sorted({x for line in drawn for x in line.x})
+            axes.set(xscale="log", ylabel=up, ylim=(low, high))
+            axes.set_xticks(ticks, [f"{x:,}" for x in ticks])
+            axes.minorticks_off()
+        axes.set_xlabel(across)
+    return figure
+
+
+def _spaced(values: Sequence[float], distance: float) -> list[float]:
+    """Values moved as little as keeps neighbours ``distance`` apart, in their order: an isotonic regression."""
+    order = np.argsort(values, kind="stable")
+    shift = distance * np.arange(len(values))
+    blocks: list[list[float]] = []
+    for value in np.asarray(values, dtype=float)[order] - shift:
+        blocks.append([value])
+        while len(blocks) > 1 and np.mean(blocks[-2]) > np.mean(blocks[-1]):
+            blocks[-2:] = [blocks[-2] + blocks[-1]]
+    placed = np.repeat([np.mean(b) for b in blocks], [len(b) for b in blocks]) + shift
+    return placed[np.argsort(order)].tolist()
