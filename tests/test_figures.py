@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from vae_core import figures
-from vae_core.charts import Spread, spreads
+from vae_core.charts import Line, Spread, _spaced, lines, spreads
 from vae_core.figures import (
     Section,
     image_sections,
@@ -56,10 +56,12 @@ def test_no_text_is_clipped_and_the_ground_is_white() -> None:
     long = "A title so long that it must be wrapped, more than once, because it does not fit on one line at all"
     named = Section(long, random_images(4, 3, 32), ("generated", "image A", "image B", "their mean"))
     rows = [Spread(f"pair {i}, mean of squares", np.logspace(-3, 2, 50), i) for i in range(3)]
+    many = [Line("sum of squares, conv", (25, 100, 200, 5000), (0.0, -1.0, 0.1 * i, -9.0), i, "o--") for i in range(8)]
     plane = latent_plane("The plane", torch.randn(200, 2), torch.arange(200) % 10, random_images(121, 1, 28), 2.5)
     for figure in (
         image_sections(long, [named], columns=4),
         spreads(long, rows, label="distance to mean / to nearer image", mark=0.1, mark_label="the average"),
+        lines(long, dict.fromkeys(("Above", "Below"), many), across="training images", up="log energy ratio"),
         plane,
     ):
         drawn = pixels_of(figure)
@@ -68,6 +70,14 @@ def test_no_text_is_clipped_and_the_ground_is_white() -> None:
         assert (edge == 255).all()
         assert (drawn[:, :3] == 255).all()
         assert (drawn[:, -3:] == 255).all()
+
+
+def test_names_at_the_ends_of_lines_are_moved_no_more_than_keeps_them_apart() -> None:
+    assert _spaced([3.0, 0.0, 9.0], 1.0, 0.0, 9.0) == [3.0, 0.0, 9.0]
+    assert _spaced([0.2, 0.0, 9.0], 1.0, -9.0, 9.0) == pytest.approx([0.6, -0.4, 9.0])
+    assert np.diff(sorted(_spaced([0.0] * 5 + [0.3], 1.0, -9.0, 9.0))) == pytest.approx([1.0] * 5)
+    assert _spaced([0.0, 0.1, 5.0], 1.0, 0.0, 9.0) == pytest.approx([0.0, 1.0, 5.0])
+    assert _spaced([8.9, 9.0, 9.0], 1.0, 0.0, 9.0) == pytest.approx([7.0, 8.0, 9.0])
 
 
 def test_the_plane_keeps_classes_apart_and_tiles_whole() -> None:

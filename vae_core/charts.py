@@ -123,7 +123,7 @@ def lines(title: str, panels: Mapping[str, Sequence[Line]], *, across: str, up: 
                 bars = [line.spread or np.nan] * len(line.x)
                 axes.errorbar(line.x, line.y, bars, fmt=line.style, color=ink, markerfacecolor=inside, markersize=8)
             low, high = axes.get_ylim()
-            ends = _spaced([line.y[-1] for line in drawn], (high - low) * (TEXT + 6) / height)
+            ends = _spaced([line.y[-1] for line in drawn], (high - low) * (TEXT + 6) / height, low, high)
             for line, end in zip(drawn, ends, strict=True):
                 ink = COLOURS[line.colour]
                 axes.annotate(
@@ -144,8 +144,8 @@ def lines(title: str, panels: Mapping[str, Sequence[Line]], *, across: str, up: 
     return figure
 
 
-def _spaced(values: Sequence[float], distance: float) -> list[float]:
-    """Values moved as little as keeps neighbours ``distance`` apart, in their order: an isotonic regression."""
+def _spaced(values: Sequence[float], distance: float, low: float, high: float) -> list[float]:
+    """Values moved as little as keeps neighbours ``distance`` apart, in their order, and all within the bounds."""
     order = np.argsort(values, kind="stable")
     shift = distance * np.arange(len(values))
     blocks: list[list[float]] = []
@@ -153,5 +153,6 @@ def _spaced(values: Sequence[float], distance: float) -> list[float]:
         blocks.append([value])
         while len(blocks) > 1 and np.mean(blocks[-2]) > np.mean(blocks[-1]):
             blocks[-2:] = [blocks[-2] + blocks[-1]]
-    placed = np.repeat([np.mean(b) for b in blocks], [len(b) for b in blocks]) + shift
+    free = np.repeat([np.mean(b) for b in blocks], [len(b) for b in blocks])  # an isotonic regression
+    placed = np.clip(free, low, high - shift[-1]) + shift
     return placed[np.argsort(order)].tolist()
