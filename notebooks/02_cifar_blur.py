@@ -360,18 +360,20 @@ remedies = [(few, loss, "mlp") for loss in losses] + [(few, "sum of squares", "c
 remedies += [(most, "sum of squares", "mlp")] if most in sets else []
 x = sets[few].images.float() / 255
 white = torch.ones(1, *shape)
-sections = [Section(f"{few} training images: three, and three more", torch.cat([x[:3], white, x[3:6]]))]
-shown = {}
+told = (
+    f"{few} training images. Below, left: reconstructed, right:\ngenerated, with the sharpness of each (0: as the data)"
+)
+sections = [Section(told, torch.cat([x[:3], white, x[3:6]]))]
 for n, loss, network in remedies:
     model = trained(configure(loss, network), sets[n]).model
-    found = shown[n, loss, network] = detail(model, sets[n].images, seed=seed)
+    found = detail(model, sets[n].images, seed=seed)
     pictures = torch.cat([model.reconstruct(x[:3]), white, model.sample(3, seed=seed)])
     told = f"{loss.capitalize()}, {network}" + (f", {n:,} images" if n != few else "")
-    told += f": {found.reconstruction_sharpness.value:+.1f}, {found.sample_sharpness.value:+.1f}"
+    told += f": {found.reconstruction_sharpness.value:+.1f} and {found.sample_sharpness.value:+.1f}"
     sections.append(Section(told, pictures))
 
 # %%
-figure = image_sections(f"{name}: reconstructed (left), generated (right)", sections, columns=7)
+figure = image_sections(f"{name}: what each remedy buys", sections, columns=7)
 alt = "For each remedy three reconstructed and three generated images. Sharpness of both (0: as the data): "
 alt += "; ".join(section.label for section in sections[1:]) + "."
 caption = (

@@ -30,7 +30,7 @@ def test_all_notebooks_run_and_two_runs_give_the_same_bytes(checkout: Path, shar
         executed = [json.loads(path.read_text()) for path in sorted((checkout / "build" / "notebooks").glob("*.ipynb"))]
         shutil.rmtree(checkout / "build")
     assert seen[0] == seen[1]
-    assert len([name for name in seen[0] if name.endswith(".png")]) == 20
+    assert len([name for name in seen[0] if name.endswith(".png")]) == 22
     assert not list((checkout / "figures").iterdir())
     for notebook in executed:
         code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
