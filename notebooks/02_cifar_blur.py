@@ -169,7 +169,7 @@ display(*saved.values())
 # %% [markdown]
 # ## Claimed against measured
 #
-# Blurry, measured. Sharpness is the logarithm of a ratio: the mean squared Laplacian of the images over that of the
+# Sharpness is the logarithm of a ratio: the mean squared Laplacian of the images over that of the
 # training images. 0 is right, below is blur, above is artefact. The mean of $N$ unlike images has
 # a sharpness of about $-\log N$.
 
@@ -196,8 +196,8 @@ print(verdict.cifar_blur(naive, scaled, posts_setting=setting))
 # %% [markdown]
 # ## Four suspects
 #
-# One cause is found. How much of the blur is its, and what do the others hold? Everything is now
-# trained with everything: 25, 100, 200 and 5,000 images, four losses, two networks.
+# How much of the blur is the scale's, and how much do other causes hold? Everything is now
+# trained with everything: four numbers of images, four losses, two networks.
 #
 # The four losses are steps along two roads, which must be kept apart.
 #
@@ -299,8 +299,9 @@ save(figure, "cifar_sharpness", alt=alt, caption=caption, source=rows[0]["data"]
 # averaged. Where the loss must stand still it is the sum of squares: a collapsed model draws one
 # image whatever the network, and would hide what the network does.
 #
-# The error says what chance does. It comes from three trainings on other images with other weights, for
-# each loss, at the smallest number of images, and stands for all.
+# The error behind ± is a standard error. It says what chance does, by three trainings of each loss on other images
+# with other weights, at the smallest number of images. Where an effect differs more from setting to setting, it
+# says how much.
 
 # %%
 parts = {look: verdict.blur_parts(grid, f"sharpness, {look}") for look in looks}
@@ -320,6 +321,9 @@ print(verdict.blur_sources(parts["generated"], posts_setting=posts))
 # - *The logistic* has a best width that is not the Gaussian's. Its road is shape, plus what is left of
 #   scale.
 # - *The convolutional network* has far fewer weights than the other. A difference may be size.
+# - *Noise counts as detail.* Under the mean of squares the best there is is the mean image (lower dotted
+#   line). What a model draws above it is noise that training left in its weights, and such noise is
+#   in the samples of the other losses too.
 # - *The parts do not add up.* Under the mean of squares nothing but the scale matters, because the model
 #   draws one image. What a change does depends on what was changed before.
 # - *A learned sigma falls slowly*: by no more than the learning rate a step, in the logarithm. On images

@@ -113,6 +113,7 @@ def test_blur_parts_are_taken_with_all_else_the_same():
         row["sharpness"] = -4.0 if collapsed else row["sharpness"]  # a collapsed model is blind to its network
     parts = blur_parts(rows, "sharpness")
     assert (parts["scale of the loss"].low, parts["scale of the loss"].high) == (2.0, 3.0)
+    assert parts["scale of the loss"].error == pytest.approx((4 / 3 * 0.25) ** 0.5 / 2)  # of 3, 2, 3, 2
     assert parts["architecture"].value == -1.0  # at the sum of squares only
     fewer = [row for row in rows if (row["images"], row["architecture"]) != (5000, "conv")]
     assert blur_parts(fewer, "sharpness")["scale of the loss"].value == pytest.approx((3 + 2 + 3) / 3)

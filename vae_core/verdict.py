@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import isnan, nan, sqrt
+from statistics import stdev
 from typing import Any, NamedTuple
 
 AWAY = "Not the post's setting: no verdict."
@@ -51,7 +52,7 @@ class Part(NamedTuple):
     """What one change does to the sharpness of images, nats of log energy: above 0 it sharpens."""
 
     value: float  # mean over the settings in which it was made with all else the same
-    error: float  # its standard error by chance, not by setting
+    error: float  # its standard error: by chance, or by how far the settings differ, whichever is larger
     low: float  # the least and the most over those settings
     high: float
 
@@ -96,8 +97,9 @@ def blur_parts(rows: Sequence[Mapping[str, Any]], value: str) -> dict[str, Part]
         if pairs:
             gains = [means[b] - means[a] for a, b in pairs]
             shares = [1 / len(cells[a]) + 1 / len(cells[b]) for a, b in pairs]
-            error = sqrt(variance * sum(shares)) / len(pairs)
-            parts[name] = Part(sum(gains) / len(gains), error, min(gains), max(gains))
+            chance = sqrt(variance * sum(shares)) / len(pairs)
+            unlike = stdev(gains) / sqrt(len(pairs)) if len(pairs) > 1 else 0.0
+            parts[name] = Part(sum(gains) / len(gains), max(chance, unlike), min(gains), max(gains))
     return parts
 
 
