@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from vae_core import figures
-from vae_core.charts import Column, Spread, columns, spreads
+from vae_core.charts import Column, Line, Panel, Spread, _spaced, columns, panels, spreads
 from vae_core.figures import (
     Section,
     image_sections,
@@ -56,6 +56,8 @@ def test_no_text_is_clipped_and_the_ground_is_white() -> None:
     long = "A title so long that it must be wrapped, more than once, because it does not fit on one line at all"
     named = Section(long, random_images(4, 3, 32), ("generated", "image A", "image B", "their mean"))
     rows = [Spread(f"pair {i}, mean of squares", np.logspace(-3, 2, 50), i) for i in range(3)]
+    many = [Line("sum of squares, conv", (25, 100, 200, 5000), (0.0, -1.0, 0.1 * i, -9.0), i, "o--") for i in range(8)]
+    both = [Panel("Above", "log energy ratio", many), Panel("Below", "nats", many[:2])]
     plane = latent_plane("The plane", torch.randn(200, 2), torch.arange(200) % 10, random_images(121, 1, 28), 2.5)
     three = [
         Column("Fréchet\ndistance", [148.0, 0.5, 390.0], [1, 0.1, 30], 0.4, "floor 0.4", log=True, digits=1),
@@ -66,6 +68,7 @@ def test_no_text_is_clipped_and_the_ground_is_white() -> None:
         columns(long, ["mean of squares", "warm-up of beta", "c"], {"MNIST": three, "CIFAR-10": three}),
         image_sections(long, [named], columns=4),
         spreads(long, rows, label="distance to mean / to nearer image", mark=0.1, mark_label="the average"),
+        panels(long, both, across="training images", ticks=(25, 200, 5000), right=0.355),
         plane,
     ):
         drawn = pixels_of(figure)
@@ -89,6 +92,14 @@ def test_columns_write_every_number_beside_its_point_and_put_first_rows_on_top()
     names = {text.get_text(): text.get_window_extent() for text in figure.texts}
     middle = figure.axes[-1].transData.transform((0, 2))[1]  # of the last row of the last part
     assert abs((names["third"].y0 + names["third"].y1) / 2 - middle) < 4
+
+
+def test_names_at_the_ends_of_lines_are_moved_no_more_than_keeps_them_apart() -> None:
+    assert _spaced([3.0, 0.0, 9.0], 1.0, 0.0, 9.0) == [3.0, 0.0, 9.0]
+    assert _spaced([0.2, 0.0, 9.0], 1.0, -9.0, 9.0) == pytest.approx([0.6, -0.4, 9.0])
+    assert np.diff(sorted(_spaced([0.0] * 5 + [0.3], 1.0, -9.0, 9.0))) == pytest.approx([1.0] * 5)
+    assert _spaced([0.0, 0.1, 5.0], 1.0, 0.0, 9.0) == pytest.approx([0.0, 1.0, 5.0])
+    assert _spaced([8.9, 9.0, 9.0], 1.0, 0.0, 9.0) == pytest.approx([7.0, 8.0, 9.0])
 
 
 def test_the_plane_keeps_classes_apart_and_tiles_whole() -> None:

@@ -155,3 +155,91 @@ def lines(title: str, curves: Sequence[tuple[str, np.ndarray, np.ndarray]], *, a
         axes.margins(y=0.12)
         axes.set(xlabel=across, ylabel=up)
     return figure
+
+
+class Line(NamedTuple):
+    """A line of a :class:`Panel`, named at its end."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    colour: int = 0
+    style: str = "o-"
+    low: Sequence[float] = ()  # the ends of an error bar at each point
+    high: Sequence[float] = ()
+
+
+class Panel(NamedTuple):
+    """One message with its lines; ``up`` says what the axis is."""
+
+    message: str
+    up: str
+    lines: Sequence[Line]
+    log: bool = False
+
+
+def panels(
+    title: str, parts: Sequence[Panel], *, across: str, ticks: Sequence[int], height: float = 230, right: float = 0.27
+) -> Figure:
+    """Charts of ``height`` pixels under each other, each under its message, over the same logarithmic axis.
+
+    ``right`` is the share of the width that the names of the lines take.
+    """
+    step = height + 84
+    with matplotlib.rc_context(STYLE):
+        figure, whole = frame(title, step * len(parts) - 30, left=0.14, right=right)
+        box, tall = whole.get_position(), figure.get_figheight() * DPI
+        whole.remove()
+        for i, part in enumerate(parts):
+            bottom = box.y0 + (len(parts) - 1 - i) * step / tall
+            axes = figure.add_axes((box.x0, bottom, box.width, height / tall))
+            text_at(figure, MARGIN, tall * (1 - bottom) - height - 42, part.message, tall, color="#333333")
+            axes.set(xscale="log", yscale="log" if part.log else "linear", ylabel=part.up)
+            for line in part.lines:
+                ink = COLOURS[line.colour]
+                bars = [np.subtract(line.y, line.low), np.subtract(line.high, line.y)] if len(line.low) else None
+                inside = "white" if "--" in line.style else ink
+                axes.errorbar(line.x, line.y, bars, fmt=line.style, color=ink, mfc=inside, markersize=7, capsize=4)
+            _name_ends(axes, part.lines, height)
+            axes.set_xticks(list(ticks), [f"{tick:,}" for tick in ticks])
+            axes.minorticks_off()
+            if part.log:
+                axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_xlabel(across)
+    return figure
+
+
+def _name_ends(axes: Axes, lines: Sequence[Line], height: float) -> None:
+    """Each line's name to the right of its end, as near to it as leaves room for the others."""
+    low, high = axes.get_ylim()
+    scale = axes.transData
+    ends = [scale.transform((line.x[-1], line.y[-1])) for line in lines]
+    (_, floor), (_, roof) = (scale.transform((lines[0].x[-1], end)) for end in (low, high))
+    spaced = _spaced([y for _, y in ends], (roof - floor) * (TEXT + 6) / height, floor, roof)
+    for line, at in zip(lines, spaced, strict=True):
+        ink = COLOURS[line.colour]
+        axes.annotate(
+            line.name,
+            (line.x[-1], line.y[-1]),
+            (1.07, (at - floor) / (roof - floor)),
+            textcoords="axes fraction",
+            arrowprops={"arrowstyle": "-", "color": ink, "linewidth": 0.8, "shrinkB": 6, "relpos": (0, 0.5)},
+            color=ink,
+            va="center",
+            annotation_clip=False,
+        )
+    axes.set_ylim(low, high)
+
+
+def _spaced(values: Sequence[float], distance: float, low: float, high: float) -> list[float]:
+    """Values moved as little as keeps neighbours ``distance`` apart, in their order, and all within the bounds."""
+    order = np.argsort(values, kind="stable")
+    shift = distance * np.arange(len(values))
+    blocks: list[list[float]] = []
+    for value in np.asarray(values, dtype=float)[order] - shift:
+        blocks.append([value])
+        while len(blocks) > 1 and np.mean(blocks[-2]) > np.mean(blocks[-1]):
+            blocks[-2:] = [blocks[-2] + blocks[-1]]
+    free = np.repeat([np.mean(b) for b in blocks], [len(b) for b in blocks])  # an isotonic regression
+    placed = np.clip(free, low, high - shift[-1]) + shift
+    return placed[np.argsort(order)].tolist()

@@ -140,6 +140,48 @@ def _frechet_pca(
     return quality.frechet_against_floor(*parts.split([len(drawn), len(training), len(test)]), seed=seed)
 
 
+class Detail(NamedTuple):
+    """What became of the training images and of the detail in them: of the first 1,000, and of 1,000 prior samples.
+
+    Sharpness is a log ratio of energies to the training images' (0 is right, below is blur); its error is the standard
+    error over images of the logarithm. Images drawn are decoder means, without pixel noise.
+    """
+
+    sample_sharpness: Mean  # by the Laplacian
+    sample_high_frequency: float
+    sample_nearest: float  # of 200 samples, squared distance a pixel to the nearest of all training images
+    reconstruction_sharpness: Mean
+    reconstruction_high_frequency: float
+    squared_error: float  # of reconstructions, a pixel
+    ssim: float  # of reconstructions
+    mutual_information: float  # nats
+    active_units: int
+
+
+@torch.no_grad()
+def detail(model: VAE, training: torch.Tensor, *, seed: int = 0) -> Detail:
+    """Hold the samples and the reconstructions of ``model`` against its uint8 ``training`` images, apart."""
+    few = training[:FEW]
+    given, drawn = few.float() / 255, model.sample(FEW, seed=seed)
+    rebuilt = model.reconstruct(given)
+
+    def sharp(images: torch.Tensor) -> Mean:
+        energy = Mean.of(quality.laplacian_energy(images))
+        return Mean(quality.sharpness(images, given), energy.error / energy.value)
+
+    return Detail(
+        sample_sharpness=sharp(drawn),
+        sample_high_frequency=quality.high_frequency_sharpness(drawn, given),
+        sample_nearest=quality.nearest(drawn[:200], training.float() / 255).distance.mean().item(),
+        reconstruction_sharpness=sharp(rebuilt),
+        reconstruction_high_frequency=quality.high_frequency_sharpness(rebuilt, given),
+        squared_error=(rebuilt - given).square().mean().item(),
+        ssim=quality.ssim(rebuilt, given).mean().item(),
+        mutual_information=information(model, few, samples=4, seed=seed).mutual_information.value,
+        active_units=active_units(model, few, seed=seed),
+    )
+
+
 def meaning(measure: Measure, config: VAEConfig) -> str:
     """What the numbers in nats of a model are, in words."""
     if measure == "neither":

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from math import isfinite, isnan
+from math import isfinite, isnan, nan, sqrt
 from statistics import fmean, stdev
+from typing import Any, NamedTuple
 
 AWAY = "Not the post's setting: no verdict."
 T95 = {2: 12.7, 3: 4.3, 4: 3.2, 5: 2.8}  # Student's: standard errors of a mean of so many that hold 95%
@@ -46,6 +47,101 @@ def cifar_blur(naive: Mapping[int, float], scaled: Mapping[int, float], *, posts
     if max(scaled.values()) < blurry:
         return "The claim holds, with the naive loss and with the scaled one: the scale of the loss is not the cause."
     return "The claim holds for the naive loss; for the scaled one it depends on the number of images."
+
+
+class Part(NamedTuple):
+    """What one change does to the sharpness of images, nats of log energy: above 0 it sharpens."""
+
+    value: float  # mean over the settings in which it was made with all else the same
+    error: float  # its standard error: by chance, or by how far the settings differ, whichever is larger
+    low: float  # the least and the most over those settings
+    high: float
+
+    def __str__(self) -> str:
+        ranging = f", {self.low:+.2f} to {self.high:+.2f} by setting" if self.low < self.high else ""
+        return f"{self.value:+.2f} ± {self.error:.2f} nats{ranging}"
+
+
+SCALED = "sum of squares"  # where one change is made between others, it is made at this loss
+CHANGES: dict[str, tuple[str, Any, Any]] = {
+    "scale of the loss": ("loss", "mean of squares", SCALED),
+    "learned width": ("loss", SCALED, "learned sigma"),  # scale again
+    "shape of the error": ("loss", "learned sigma", "logistic"),  # both at a width of their own
+    "architecture": ("architecture", "mlp", "conv"),
+    "number of images": ("images", min, max),
+}
+
+
+def repeated(rows: Sequence[Mapping[str, Any]], value: str) -> tuple[dict[tuple, list[float]], float]:
+    """The ``value`` of each training by images, loss and architecture, and its variance among repetitions.
+
+    The variance, nan where nothing is repeated, is pooled over all that is: it stands for the chance in every setting.
+    """
+    cells: dict[tuple, list[float]] = {}
+    for row in rows:
+        cells.setdefault((row["images"], row["loss"], row["architecture"]), []).append(row[value])
+    squares = sum((one - sum(found) / len(found)) ** 2 for found in cells.values() for one in found)
+    free = len(rows) - len(cells)
+    return cells, squares / free if free else nan
+
+
+def blur_parts(rows: Sequence[Mapping[str, Any]], value: str) -> dict[str, Part]:
+    """What each of ``CHANGES`` does to the column ``value``, a sharpness, by its name; a row is a training."""
+    cells, variance = repeated(rows, value)
+    means = {key: sum(found) / len(found) for key, found in cells.items()}
+    parts = {}
+    for name, (column, *ends) in CHANGES.items():
+        at = ("images", "loss", "architecture").index(column)
+        before, after = (end(key[at] for key in cells) if callable(end) else end for end in ends)
+        starts = [key for key in cells if key[at] == before and (column == "loss" or key[1] == SCALED)]
+        pairs = [(a, b) for a in starts if (b := (*a[:at], after, *a[at + 1 :])) in cells and a != b]
+        if pairs:
+            gains = [means[b] - means[a] for a, b in pairs]
+            shares = [1 / len(cells[a]) + 1 / len(cells[b]) for a, b in pairs]
+            chance = sqrt(variance * sum(shares)) / len(pairs)
+            unlike = stdev(gains) / sqrt(len(pairs)) if len(pairs) > 1 else 0.0
+            parts[name] = Part(sum(gains) / len(gains), max(chance, unlike), min(gains), max(gains))
+    return parts
+
+
+def blur_sources(parts: Mapping[str, Part], *, posts_setting: bool) -> str:
+    """What the blur of claim 2 comes from, by the ``parts`` of :func:`blur_parts` for generated images."""
+    if not posts_setting:
+        return AWAY
+    if set(parts) != set(CHANGES) or any(isnan(number) for part in parts.values() for number in part):
+        return "No verdict: a change was not made, or nothing was repeated, so that chance is unknown."
+    scale, images = parts["scale of the loss"], parts["number of images"]
+    rivals = [name for name in CHANGES if name not in ("scale of the loss", "learned width")]
+    name = max(rivals, key=lambda rival: abs(parts[rival].value))
+    lead = scale.value - abs(parts[name].value)
+    noise = 2 * sqrt(scale.error**2 + parts[name].error ** 2)
+    if scale.value <= 2 * scale.error:
+        told = [f"The scale of the loss is no cause of the blur ({scale})."]
+    elif lead > noise:
+        told = [f"The scale of the loss is the largest part of the blur: its sum instead of its mean gives {scale}."]
+    elif lead < -noise:
+        told = [f"The scale of the loss is a part of the blur ({scale}), but not the largest: the {name} is."]
+    else:
+        told = [f"The scale of the loss is a part of the blur ({scale}), no larger for certain than the {name}."]
+    if abs(images.value) <= 2 * images.error:
+        told.append(f"The number of images makes no difference beyond chance ({images}).")
+    elif images.value > 0:
+        told.append(f"More images make samples sharper ({images}): scarcity is a cause.")
+    else:
+        told.append(f"More images make samples blurrier, not sharper ({images}): scarcity is not the cause.")
+    changes = {
+        "learned width": "A learned width, which is scale again,",
+        "shape of the error": "Another error than squares, each at a width of its own,",
+        "architecture": "The convolutional network",
+    }
+    for change, words in changes.items():
+        part = parts[change]
+        way = "sharpens" if part.value > 0 else "blurs"
+        way += " on average, not everywhere" if part.low < 0 < part.high else ""
+        told.append(
+            f"{words} {'changes nothing beyond chance' if abs(part.value) <= 2 * part.error else way} ({part})."
+        )
+    return " ".join(told)
 
 
 def batch_average(
