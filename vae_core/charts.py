@@ -89,3 +89,54 @@ def curve(title: str, x: Sequence[float], y: Sequence[float], *, across: str, up
         axes.set_xticks(list(x), [f"{value:,}" for value in x])
         axes.minorticks_off()
     return figure
+
+
+class Line(NamedTuple):
+    """A line of a :class:`Panel`, with its name written at one of its points."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    colour: int = 0
+    low: Sequence[float] = ()  # the ends of an error bar at each point; none: a plain line without points
+    high: Sequence[float] = ()
+    at: int = -1  # the point that bears the name
+    lift: float = 12  # of the name over that point, in points; below it where negative
+    align: str = "right"  # which side of the name is at the point
+
+
+class Panel(NamedTuple):
+    """One message with its lines; ``up`` says what the axis is."""
+
+    message: str
+    up: str
+    lines: Sequence[Line]
+    log: bool = False
+
+
+def panels(title: str, parts: Sequence[Panel], *, across: str, ticks: Sequence[int], height: float = 230) -> Figure:
+    """Small charts under one another over the same logarithmic axis, each under its message."""
+    step = height + 84
+    with matplotlib.rc_context(STYLE):
+        figure, axes = frame(title, step * len(parts) - 30, left=0.15)
+        box, whole = axes.get_position(), figure.get_figheight() * DPI
+        axes.remove()
+        for i, part in enumerate(parts):
+            below = box.y0 + (len(parts) - 1 - i) * step / whole
+            axes = figure.add_axes((box.x0, below, box.width, height / whole))
+            text_at(figure, MARGIN, whole * (1 - below) - height - 42, part.message, whole, color="#333333")
+            for line in part.lines:
+                colour = COLOURS[line.colour]
+                if len(line.low):
+                    bars = [np.subtract(line.y, line.low), np.subtract(line.high, line.y)]
+                    axes.errorbar(line.x, line.y, bars, fmt="o-", color=colour, markersize=6, capsize=4)
+                else:
+                    axes.plot(line.x, line.y, "--", color=colour)
+                place = (line.x[line.at], line.y[line.at])
+                axes.annotate(line.name, place, (0, line.lift), textcoords="offset points", color=colour,
+                              ha=line.align, va="center")  # fmt: skip
+            axes.set(xscale="log", yscale="log" if part.log else "linear", ylabel=part.up)
+            axes.set_xticks(list(ticks), [f"{tick:,}" for tick in ticks])
+            axes.minorticks_off()
+        axes.set_xlabel(across)
+    return figure
