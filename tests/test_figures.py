@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from vae_core import figures
-from vae_core.charts import Spread, spreads
+from vae_core.charts import Line, Panel, Spread, panels, spreads
 from vae_core.figures import (
     Section,
     image_sections,
@@ -56,11 +56,19 @@ def test_no_text_is_clipped_and_the_ground_is_white() -> None:
     long = "A title so long that it must be wrapped, more than once, because it does not fit on one line at all"
     named = Section(long, random_images(4, 3, 32), ("generated", "image A", "image B", "their mean"))
     rows = [Spread(f"pair {i}, mean of squares", np.logspace(-3, 2, 50), i) for i in range(3)]
+    bars = Line("measured", [1, 3, 10], [5, 2, 1], 0, [4, 1.5, 0.9], [7, 2.5, 1.1], at=1)
+    plain = Line("a yardstick", [1, 3, 10], [3, 2, 2], 9, at=0, align="left")
     plane = latent_plane("The plane", torch.randn(200, 2), torch.arange(200) % 10, random_images(121, 1, 28), 2.5)
     for figure in (
         image_sections(long, [named], columns=4),
         spreads(long, rows, label="distance to mean / to nearer image", mark=0.1, mark_label="the average"),
         plane,
+        panels(
+            long,
+            [Panel("one", "nats", [bars, plain]), Panel("two", "distance", [bars], log=True)],
+            across="x",
+            ticks=[1, 10],
+        ),
     ):
         drawn = pixels_of(figure)
         assert drawn.shape[1] == figures.WIDTH
@@ -68,6 +76,20 @@ def test_no_text_is_clipped_and_the_ground_is_white() -> None:
         assert (edge == 255).all()
         assert (drawn[:, :3] == 255).all()
         assert (drawn[:, -3:] == 255).all()
+
+
+def test_panels_stand_on_one_axis_with_lines_named_where_asked() -> None:
+    bars = Line("measured", [1, 3, 10], [5, 2, 1], 0, [4, 1.5, 0.9], [7, 2.5, 1.1], at=1, lift=-14)
+    drawn = panels("T", [Panel("one", "nats", [bars]), Panel("two", "m", [bars], log=True)], across="x", ticks=[1, 10])
+    upper, lower = drawn.axes
+    assert upper.get_xlim() == lower.get_xlim()
+    assert upper.get_position().y0 > lower.get_position().y1
+    assert (upper.get_yscale(), lower.get_yscale(), lower.get_xscale()) == ("linear", "log", "log")
+    assert [tick.get_text() for tick in lower.get_xticklabels()] == ["1", "10"]
+    [name] = upper.texts
+    assert (name.get_text(), name.xy) == ("measured", (3, 2))
+    [ends] = [bar.get_segments() for bar in upper.collections]
+    assert [sorted(end[:, 1].tolist()) for end in ends] == [[4, 7], [1.5, 2.5], [0.9, 1.1]]
 
 
 def test_the_plane_keeps_classes_apart_and_tiles_whole() -> None:

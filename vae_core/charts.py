@@ -138,5 +138,7 @@ def panels(title: str, parts: Sequence[Panel], *, across: str, ticks: Sequence[i
             axes.set(xscale="log", yscale="log" if part.log else "linear", ylabel=part.up)
             axes.set_xticks(list(ticks), [f"{tick:,}" for tick in ticks])
             axes.minorticks_off()
+            if part.log:
+                axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xlabel(across)
     return figure

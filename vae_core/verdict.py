@@ -60,7 +60,8 @@ def latent_sweep(measures: Mapping[str, Mapping[int, Level]], *, posts_setting: 
         steps = [(levels[low], levels[high]) for low, high in pairwise((2, 4, 10))]
         holds, fails = all(b.beats(a) for a, b in steps), any(a.beats(b) for a, b in steps)
         found["holds" if holds else "fails" if fails else "is undecided"].append(name)
-    told = [f"From 2 to 4 to 10 the claim {how} for {' and '.join(names)}." for how, names in found.items() if names]
+    lists = {how: " and ".join(", ".join(names).rsplit(", ", 1)) for how, names in found.items() if names}
+    told = [f"From 2 to 4 to 10 the claim {how} for {names}." for how, names in lists.items()]
 
     nll, samples, seen = (measures[name] for name in ("likelihood", "samples", "reconstructions"))
     stop, most = enough(nll), max(nll)
