@@ -57,7 +57,8 @@ def test_no_text_is_clipped_and_the_ground_is_white() -> None:
     named = Section(long, random_images(4, 3, 32), ("generated", "image A", "image B", "their mean"))
     rows = [Spread(f"pair {i}, mean of squares", np.logspace(-3, 2, 50), i) for i in range(3)]
     many = [Line("sum of squares, conv", (25, 100, 200, 5000), (0.0, -1.0, 0.1 * i, -9.0), i, "o--") for i in range(8)]
-    both = [Panel("Above", "log energy ratio", many), Panel("Below", "nats", many[:2])]
+    bars = Line("measured", [25, 200, 5000], [5, 2, 1], 0, low=[4, 1.5, 0.9], high=[7, 2.5, 1.1])
+    both = [Panel("Above", "log energy ratio", many), Panel("Below", "nats", [bars], log=True)]
     plane = latent_plane("The plane", torch.randn(200, 2), torch.arange(200) % 10, random_images(121, 1, 28), 2.5)
     three = [
         Column("Fréchet\ndistance", [148.0, 0.5, 390.0], [1, 0.1, 30], 0.4, "floor 0.4", log=True, digits=1),
@@ -100,6 +101,20 @@ def test_names_at_the_ends_of_lines_are_moved_no_more_than_keeps_them_apart() ->
     assert np.diff(sorted(_spaced([0.0] * 5 + [0.3], 1.0, -9.0, 9.0))) == pytest.approx([1.0] * 5)
     assert _spaced([0.0, 0.1, 5.0], 1.0, 0.0, 9.0) == pytest.approx([0.0, 1.0, 5.0])
     assert _spaced([8.9, 9.0, 9.0], 1.0, 0.0, 9.0) == pytest.approx([7.0, 8.0, 9.0])
+
+
+def test_panels_stand_on_one_axis_with_lines_named_at_their_ends() -> None:
+    bars = Line("measured", [1, 3, 10], [5, 2, 1], 0, low=[4, 1.5, 0.9], high=[7, 2.5, 1.1])
+    drawn = panels("T", [Panel("one", "nats", [bars]), Panel("two", "m", [bars], log=True)], across="x", ticks=[1, 10])
+    upper, lower = drawn.axes
+    assert upper.get_xlim() == lower.get_xlim()
+    assert upper.get_position().y0 > lower.get_position().y1
+    assert (upper.get_yscale(), lower.get_yscale(), lower.get_xscale()) == ("linear", "log", "log")
+    assert [tick.get_text() for tick in lower.get_xticklabels()] == ["1", "10"]
+    [name] = upper.texts
+    assert (name.get_text(), name.xy) == ("measured", (10, 1))
+    [ends] = [bar.get_segments() for bar in upper.collections]
+    assert [sorted(end[:, 1].tolist()) for end in ends] == [[4, 7], [1.5, 2.5], [0.9, 1.1]]
 
 
 def test_the_plane_keeps_classes_apart_and_tiles_whole() -> None:

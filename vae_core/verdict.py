@@ -26,6 +26,62 @@ def latent_dimension(elbo: Mapping[int, float], error: Mapping[int, float], *, p
     return f"Undecided: a step is within two standard errors of nothing. {told}"
 
 
+class Level(NamedTuple):
+    """A mean over seeds with its standard error, which is nan for one seed."""
+
+    value: float
+    error: float
+
+    def beats(self, other: "Level") -> bool:
+        """Whether it is lower by more than two standard errors of the difference."""
+        return other.value - self.value > 2 * (self.error**2 + other.error**2) ** 0.5
+
+
+def over_seeds(rows: Sequence[Mapping[str, Any]], key: str) -> dict[int, Level]:
+    """The numbers ``key`` of a sweep, a row a training with its "dim", as one level a latent dimension."""
+    by_dim: dict[int, list[float]] = {}
+    for row in sorted(rows, key=lambda row: row["dim"]):
+        by_dim.setdefault(row["dim"], []).append(row[key])
+    return {d: Level(fmean(v), stdev(v) / len(v) ** 0.5 if len(v) > 1 else nan) for d, v in by_dim.items()}
+
+
+def enough(levels: Mapping[int, Level]) -> int:
+    """The smallest dimension that no other one beats; lower levels are better."""
+    return next(d for d in sorted(levels) if not any(other.beats(levels[d]) for other in levels.values()))
+
+
+def latent_sweep(measures: Mapping[str, Mapping[int, Level]], *, posts_setting: bool) -> str:
+    """Claim 1 beyond 10 dimensions: "likelihood", "reconstructions" and "samples" by dimension, lower is better."""
+    if not posts_setting:
+        return AWAY
+    if any(isnan(number) for levels in measures.values() for level in levels.values() for number in level):
+        return "No verdict: it takes two seeds or more, and numbers."
+    found: dict[str, list[str]] = {"holds": [], "fails": [], "is undecided": []}
+    for name, levels in measures.items():
+        steps = [(levels[low], levels[high]) for low, high in pairwise((2, 4, 10))]
+        holds, fails = all(b.beats(a) for a, b in steps), any(a.beats(b) for a, b in steps)
+        found["holds" if holds else "fails" if fails else "is undecided"].append(name)
+    lists = {how: " and ".join(", ".join(names).rsplit(", ", 1)) for how, names in found.items() if names}
+    told = [f"From 2 to 4 to 10 the claim {how} for {names}." for how, names in lists.items()]
+
+    nll, samples, seen = (measures[name] for name in ("likelihood", "samples", "reconstructions"))
+    stop, most = enough(nll), max(nll)
+    if stop == most:
+        told.append(f"The likelihood still improves at {most} dimensions, the most that were tried.")
+    else:
+        worse = f", and is worse at {most}" if nll[stop].beats(nll[most]) else ""
+        told.append(f"The likelihood stops improving at {stop} dimensions{worse}.")
+    drawn, rebuilt = enough(samples), enough(seen)
+    best = f"samples are best at {drawn} dimensions, reconstructions at {rebuilt}"
+    if drawn == rebuilt:
+        told.append(f"Samples and reconstructions do not part: both are best at {drawn} dimensions.")
+    elif samples[drawn].beats(samples[rebuilt]) and seen[rebuilt].beats(seen[drawn]):
+        told.append(f"They part: {best}, and each is worse where the other is best.")
+    else:
+        told.append(f"Whether they part is undecided: {best}, but the difference is within two standard errors.")
+    return " ".join(told)
+
+
 def cifar_blur(naive: Mapping[int, float], scaled: Mapping[int, float], *, posts_setting: bool) -> str:
     """Claim 2, from the sharpness of prior samples by number of training images.
 
