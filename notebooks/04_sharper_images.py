@@ -225,15 +225,15 @@ for name in names:
 # %%
 saved = []
 for name in names:
-    title, columns_ = sets[name][0].title, 8 if sets[name][0].images.shape[-1] < 32 else 10
+    title = sets[name][0].title
     told = [f"Fréchet {r['frechet']:.1f}, sharpness {r['sharpness']:.1f}" for r in rows[name]]
     sections = [Section(f"Test images: Fréchet {rows[name][0]['frechet_floor']:.1f}, sharpness 0",
-                        sets[name][1].images[:columns_] / 255)]  # fmt: skip
+                        sets[name][1].images[:8] / 255)]  # fmt: skip
     sections += [
-        Section(f"{i}. {step.capitalize()}: {words}", drawn[name][step][:columns_])
+        Section(f"{i}. {step.capitalize()}: {words}", drawn[name][step][:8])
         for i, (step, words) in enumerate(zip(rungs, told, strict=True), start=1)
     ]
-    figure = image_sections(f"{title}: images drawn after each step", sections, columns=columns_)
+    figure = image_sections(f"{title}: images drawn after each step", sections, columns=8)
     alt = f"Rows of generated images ({title}) after each step of the ladder. " + "; ".join(
         f"{step}: {words}" for step, words in zip(rungs, told, strict=True)
     )

@@ -35,14 +35,16 @@ LAYERS = {
     "figures": {"provenance"},
     "charts": {"figures"},
     "phase": {"charts", "figures"},
-    "explore": {"latent", "figures", "model", "objective", "likelihood"},
+    "page": {"data", "figures", "latent", "model", "provenance"},
+    "explore": {"page"},
     "notebook": {"data"},
     "reproduce": {"notebook", "provenance"},
     "rivals": set(),
     "pairs": {"ensemble", "likelihood", "metrics", "model", "objective", "train"},
     "post": {"notebook", "provenance"},
     "scores": {"quality", "data", "likelihood", "metrics", "model", "runs"},
-    "cli": {"__init__", "data", "model", "notebook", "objective", "post", "provenance", "reproduce", "runs", "scores"},
+    "cli_runs": {"data", "page", "runs", "scores"},
+    "cli": {"__init__", "cli_runs", "data", "model", "notebook", "objective", "post", "provenance", "reproduce"},
     "__main__": {"cli"},
 }
 
@@ -68,7 +70,7 @@ def test_every_module_imports_only_what_its_layer_may() -> None:
 def test_modules_stay_small() -> None:
     lines = {path.stem: len(path.read_text().splitlines()) for path in MODULES}
     assert max(lines.values()) <= 300, max(lines, key=lines.get)
-    assert sum(lines.values()) <= 5300
+    assert sum(lines.values()) <= 5700
     training = ("data", "likelihood", "model", "objective", "train", "metrics")
     assert sum(lines[name] for name in training) <= 1800
 
@@ -140,7 +142,7 @@ def test_the_manifest_describes_the_figures_that_are_there() -> None:
     from vae_core.provenance import sha256
 
     manifest = json.loads((CHECKOUT / "figures" / "manifest.json").read_text())
-    drawn = {path.name for path in (CHECKOUT / "figures").iterdir() if path.suffix in {".png", ".svg"}}
+    drawn = {path.name for path in (CHECKOUT / "figures").iterdir() if path.suffix in {".png", ".svg", ".html"}}
     assert drawn == set(manifest)
     for name, entry in manifest.items():
         assert entry["sha256"] == sha256(CHECKOUT / "figures" / name), name

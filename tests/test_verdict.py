@@ -51,8 +51,8 @@ def test_latent_dimension_decides_at_two_standard_errors_of_the_difference(gain,
     assert expected in latent_dimension({2: 0.0, 4: gain}, {2: 1.0, 4: 1.0}, posts_setting=True)  # 2 sqrt(2) = 2.83
 
 
-def levels(*values: float, error: float = 0.1) -> dict[int, Level]:
-    return {d: Level(value, error) for d, value in zip((2, 4, 10, 20, 50), values, strict=True)}
+def levels(*values: float, error: float = 0.07) -> dict[int, Level]:
+    return {d: Level(value, error, 3) for d, value in zip((2, 4, 10, 20, 50), values, strict=True)}
 
 
 FALLS, KEEPS = levels(150, 130, 110, 100, 95), levels(150, 130, 110, 100, 100)
@@ -62,15 +62,16 @@ def test_levels_over_seeds_are_means_and_standard_errors_by_dimension() -> None:
     rows = [{"dim": d, "nll": nll} for d, nll in ((10, 5.0), (2, 1.0), (2, 3.0), (2, 2.0))]
     found = over_seeds(rows, "nll")
     assert list(found) == [2, 10]
-    assert found[2] == pytest.approx((2.0, 1 / math.sqrt(3)))
+    assert found[2] == pytest.approx((2.0, 1 / math.sqrt(3), 3))
     assert found[10].value == 5
     assert math.isnan(found[10].error)
 
 
-def test_one_level_beats_another_beyond_two_standard_errors_of_the_difference() -> None:
-    assert Level(0, 0.3).beats(Level(1.01, 0.4))  # 2 * 0.5
-    assert not Level(0, 0.3).beats(Level(0.99, 0.4))
-    assert not Level(1.01, 0.3).beats(Level(0, 0.4))
+def test_one_level_beats_another_beyond_chance() -> None:
+    assert Level(0, 0.3, 3).beats(Level(1.41, 0.4, 3))  # Student's 2.8 for 4 degrees of freedom, times 0.5
+    assert not Level(0, 0.3, 3).beats(Level(1.39, 0.4, 3))
+    assert not Level(1.41, 0.3, 3).beats(Level(0, 0.4, 3))
+    assert not Level(0, 0.0, 1).beats(Level(1, 0.0, 1))
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,13 @@ def test_latent_sweep(nll, seen, samples, expected) -> None:
     assert said.startswith("From 2 to 4 to 10 the claim ")
     for part in expected:
         assert part in said
+
+
+def test_latent_sweep_says_how_far_samples_are_behind_reconstructions() -> None:
+    measures = {"likelihood": KEEPS, "reconstructions": KEEPS, "samples": levels(300, 200, 150, 120, 120)}
+    said = latent_sweep(measures | {"rebuilt": levels(150, 100, 50, 30, 30)}, posts_setting=True)
+    assert said.endswith("in times theirs: 2.0 at 2, 3.0 at 10, 4.0 at 20.")
+    assert said.startswith(latent_sweep(measures, posts_setting=True))
 
 
 BLURRY, SHARP = -2.0, -0.5

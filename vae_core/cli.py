@@ -1,34 +1,13 @@
 """The command line: words to calls. Everything heavy is imported inside the commands."""
 
-import functools
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from vae_core import __version__
-
-
-def one_line_errors(command: Callable) -> Callable:
-    """What went wrong in one line and exit code 2; Ctrl-C is 130."""
-
-    @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except BrokenPipeError:
-            raise  # whoever read our words has heard enough; click knows what to do
-        except (ValueError, OSError, RuntimeError) as error:
-            message = " ".join(str(getattr(error, "strerror", None) or error).split())
-            click.echo(f"vae-core: {message}", err=True)
-            sys.exit(2)
-        except KeyboardInterrupt:
-            click.echo("vae-core: stopped; finished work is kept", err=True)
-            sys.exit(130)
-
-    return run
+from vae_core.cli_runs import compare, evaluate, export, one_line_errors, runs
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,7 +26,13 @@ def main() -> None:
     vae-core forecast cifar10 --limit 25 --sigma mean-of-squares
                                   whether a loss must make the model collapse
     vae-core evaluate FOLDER/RUN  all that is measured of a training that was kept
+    vae-core export FOLDER/RUN -o page.html
+                                  its latent sliders as a page without a server
     """
+
+
+for about_runs in (runs, evaluate, compare, export):
+    main.add_command(about_runs)
 
 
 @main.command()
@@ -114,114 +99,6 @@ def data(name: str | None, root: Path | None, wait: bool, size: int | None) -> N
         found = sets.load_images(name, split, root=root, size=size, wait=wait)
         n, channels, height, width = found.images.shape
         click.echo(f"{found.source}: {split}, {n:,} images, {height}x{width}, {'grey' if channels == 1 else 'colour'}")
-
-
-@main.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@one_line_errors
-def runs(folder: Path) -> None:
-    """List the trainings kept in FOLDER by ``fit(..., cache=FOLDER)``, oldest first."""
-    from vae_core.runs import find_runs, load_run
-    from vae_core.scores import meaning
-
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder: expected the one given to fit(..., cache=...)")
-    for path in find_runs(folder):
-        run = load_run(path)
-        last = (
-            f"elbo {run.records[-1].elbo:.2f} nats after {run.records[-1].step} steps" if run.records else "untrained"
-        )
-        model, training = run.model_config, run.train_config
-        what = f"{model.architecture} latent_dim {model.latent_dim} {model.likelihood} beta {training.beta:g}"
-        click.echo(f"{path.name}  {what} seed {training.seed}: {last}; {meaning(run.model.measure, model)}")
-
-
-def data_options(command: Callable) -> Callable:
-    """Which images a kept run is measured on."""
-    for option in (
-        click.option("--samples", type=click.IntRange(1), default=500, show_default=True, help="Of the bound."),
-        click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table."),
-        click.option("--size", type=int, help="For a folder of images: height and width to bring them to."),
-        click.option("--limit", type=int, help="That many of the training images, as fit was given."),
-        click.option("--data", "name", help="Data set or folder; that of the run if it was given as an ImageSet."),
-    ):
-        command = option(command)
-    return command
-
-
-def measured(paths: tuple[Path, ...], name: str | None, limit: int | None, size: int | None, samples: int) -> tuple:
-    """The runs in ``paths`` and their scores."""
-    from vae_core.data import EMBEDDED, TORCHVISION, binarise, load_images
-    from vae_core.runs import digest, load_run
-    from vae_core.scores import Yardsticks, check_comparable, score
-
-    found = [load_run(path) for path in paths]
-    check_comparable(found)
-    if name is None:
-        name = (found[0].data.source or "").split(":")[0]
-        if name not in (*TORCHVISION, *EMBEDDED):
-            raise ValueError(f"{paths[0]} does not say on which data set it was trained: give --data")
-    training, test = load_images(name, "train", limit=limit, size=size), load_images(name, "test", size=size)
-    if found[0].model_config.binarisation == "once":
-        training, test = (sets._replace(images=binarise(sets.images, 0, "once")) for sets in (training, test))
-    if digest(training.images) != found[0].data.sha256:
-        click.echo(
-            f"note: trained on {found[0].data.images:,} other images than these {len(training.images):,} of {name}; "
-            "distances to training images and Fréchet distances are to these",
-            err=True,
-        )
-    click.echo(f"a small classifier for the Fréchet distance, then the measuring of {len(found)} run(s)", err=True)
-    against = Yardsticks(test, training)
-    return found, [score(run.model, against, samples=samples) for run in found]
-
-
-@main.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@data_options
-@one_line_errors
-def evaluate(run: Path, name: str | None, limit: int | None, size: int | None, as_json: bool, samples: int) -> None:
-    """Measure the training kept in the folder RUN on test images: likelihoods, latents, image quality.
-
-    \b
-    vae-core evaluate runs/0123456789abcdef0123
-    vae-core evaluate runs/0123456789abcdef0123 --data holiday --size 32 --json
-    """
-    from vae_core.scores import meaning, table, to_json
-
-    (found,), (scores,) = measured((run,), name, limit, size, samples)
-    if as_json:
-        click.echo(to_json(scores))
-        return
-    click.echo(f"{scores.images:,} test images; in nats: {meaning(scores.measure, found.model_config)}")
-    click.echo(table([scores], [""]))
-
-
-@main.command()
-@click.argument("paths", nargs=-1, required=True, metavar="RUN RUN...", type=click.Path(path_type=Path))
-@data_options
-@one_line_errors
-def compare(
-    paths: tuple[Path, ...], name: str | None, limit: int | None, size: int | None, as_json: bool, samples: int
-) -> None:
-    """Show in which settings kept trainings differ, and their measurements side by side.
-
-    Refused where the numbers cannot be compared: other images, or log probabilities of different things,
-    such as grey pixels under Bernoulli against anything that is a likelihood.
-    """
-    from vae_core.scores import differences, meaning, run_name, table, to_json
-
-    if len(paths) < 2:
-        raise ValueError("compare needs two runs or more")
-    found, scores = measured(paths, name, limit, size, samples)
-    settings = differences(found)
-    if as_json:
-        both = {"runs": [run_name(run) for run in found], "settings": settings, "scores": scores}
-        click.echo(to_json(both))
-        return
-    for key, values in settings.items():
-        click.echo(f"{key}: {' | '.join(map(str, values))}")
-    click.echo(f"{scores[0].images:,} test images; in nats: {meaning(scores[0].measure, found[0].model_config)}")
-    click.echo(table(scores, [run_name(run) for run in found]))
 
 
 @main.command()

@@ -1,133 +1,145 @@
-"""Latent sliders in a notebook: move one, and the decoded image follows."""
+"""Latent sliders in a notebook. What they draw is decoded in the browser, by explore.js, with no kernel on the way."""
 
-import io
+import html
+import json
+import math
+from itertools import accumulate
+from typing import Any
+from uuid import uuid4
 
+import anywidget
 import ipywidgets as widgets
-import numpy as np
 import torch
-from torch import Tensor
+import traitlets
+from IPython.core.getipython import get_ipython
+from IPython.display import HTML
 
-from vae_core.figures import mosaic, to_pixels
-from vae_core.latent import encode_means, kl_by_dimension, plane
-from vae_core.likelihood import noise
-from vae_core.model import VAE
+from vae_core.page import SOURCE, Described, Images, Models, describe, page
 
-SIDE = 280  # pixels of the picture's height, about
-PLANE = 13  # images a side of the latent plane
-CROSS = (204, 102, 119)
-REACH = 3.0  # sliders run from -REACH to REACH prior deviations, and further when an encoded image does
+STEP = 0.02  # of a slider; explore.js has the same
 
 
-def explore(model: VAE, images: Tensor | None = None) -> widgets.Widget:
+def explore(model: Models, images: Images | None = None, *, along: str | None = None) -> widgets.Widget | HTML:
     """Sliders over the latent space of ``model``, one a dimension, beside the image they decode to.
 
-    ``images``, uint8 ``(N, C, H, W)``, puts the dimensions in the order of their use, labelled with
-    their KL in nats, and gives a button that encodes one of them. A model of two dimensions also
-    shows its latent plane with the place of z.
+    Several models, ``{name: model}``, stand side by side; with ``along``, the name of what differs between them, a
+    slider goes from one to the next and z stays. ``images``, uint8 ``(N, C, H, W)`` or a set with labels, puts the
+    dimensions in the order of their use, labelled with their KL in nats, and can be encoded and walked between. Two
+    dimensions get a plane with the images in the colours of their classes.
+
+    The result is an :class:`Explorer`, whose ``z`` can be read, set and observed. In a headless run it is the page of
+    :func:`vae_core.page.export_page` instead, which needs no kernel.
 
     Raises:
-        ValueError: on images of another shape than the model's.
+        ValueError: on images of another shape than the model's, or models of unlike latents with ``along``.
     """
-    if images is not None and tuple(images.shape[1:]) != model.config.image_shape:
-        raise ValueError(f"images are {tuple(images.shape[1:])}, the model takes {model.config.image_shape}")
-    dimensions = range(model.config.latent_dim)
-    used = None if images is None or len(images) == 0 else kl_by_dimension(model, images[:2000])
-    order = list(dimensions) if used is None else used.argsort(descending=True).tolist()
-    sliders = {
-        i: widgets.FloatSlider(
-            min=-REACH,
-            max=REACH,
-            step=0.05,
-            description=f"z[{i}]" if used is None else f"z[{i}] {used[i]:.2f} nats",
-            style={"description_width": "9em"},
-            layout={"width": "26em"},
+    described = describe(model, images, along)
+    shell = get_ipython()
+    if shell is not None and not getattr(getattr(shell, "kernel", None), "_allow_stdin", True):
+        if described.too_large:  # a page cannot ask a kernel
+            return HTML(f"<p>{html.escape(described.too_large)}</p>")
+        tall = 620 + 26 * max(group["latent"] for group in described.told["groups"])
+        return HTML(
+            f'<iframe srcdoc="{html.escape(page(described))}" title="latent explorer" '
+            f'sandbox="allow-scripts allow-downloads" style="width: 100%; height: {tall}px; border: 0"></iframe>'
         )
-        for i in order
-    }
-    picture = widgets.Image(format="png", layout={"width": f"{SIDE}px", "object_fit": "contain"})
-    picture.add_class("vae-core-picture")
-    map_ = widgets.Image(format="png") if model.config.latent_dim == 2 else None
-    tiles = mosaic(to_pixels(plane(model, PLANE, REACH)), PLANE) if map_ is not None else None
-    moving = False
+    return Explorer(described)
 
-    def draw(_: object = None) -> None:
-        if moving:
-            return
-        z = torch.tensor([[sliders[i].value for i in dimensions]])
+
+class Explorer(widgets.VBox):
+    """Real ipywidgets sliders, linked in the browser to a canvas that decodes there."""
+
+    z = traitlets.Tuple(help="the latent vector, of several models one after the other; finite floats")
+
+    def __init__(self, described: Described) -> None:
+        groups = described.told["groups"]
+        names = [name for group in groups for name in group["names"]]
+        self._models = described.models
+        group_of = [g for g, one in enumerate(groups) for _ in one["names"]]
+        traits = {f"z{i}": traitlets.Float(0.0).tag(sync=True) for i in range(len(names))}
+        kind = type("Canvas", (_Canvas,), traits)  # one trait a dimension: each links to a slider in the browser
+        mark = f"vae-core-{uuid4().hex[:8]}"
+        self.canvas = kind(told=json.dumps(described.told | {"id": mark}), chosen=groups[0]["first"], **described.packs)
+        self.sliders = [
+            widgets.FloatSlider(
+                min=-groups[g]["reach"], max=groups[g]["reach"], step=STEP, description=name,
+                style={"description_width": "9em"}, layout={"width": "100%", "max_width": "24em"},
+            )
+            for g, name in zip(group_of, names, strict=True)
+        ]  # fmt: skip
+        links: list[Any] = []
+        for i, slider in enumerate(self.sliders):
+            for name in ("vae-core-z", mark, f"vae-core-z{i}"):
+                slider.add_class(name)
+            links.append(widgets.jslink((slider, "value"), (self.canvas, f"z{i}")))
+        rows: list[widgets.Widget] = [self.canvas]
+        if groups[0]["steps"]:
+            steps = groups[0]["steps"]
+            which = widgets.SelectionSlider(
+                options=[(step, i) for i, step in enumerate(steps)], index=groups[0]["first"],
+                description=groups[0]["along"], style={"description_width": "9em"}, layout={"max_width": "24em"},
+            )  # fmt: skip
+            links.append(widgets.jslink((which, "index"), (self.canvas, "chosen")))
+            rows.append(which)
+        starts = [0, *accumulate(group["latent"] for group in groups)]
+        columns = [
+            widgets.VBox(
+                [self.sliders[start + i] for i in group["order"]], layout={"width": "auto", "flex": "1 1 15em"}
+            )
+            for start, group in zip(starts[:-1], groups, strict=True)
+        ]
+        if len(groups) == 1:  # picture and sliders side by side, where there is room
+            self.canvas.layout.flex = "1 1 260px"
+            rows = [widgets.HBox([rows[0], widgets.VBox([*rows[1:], *columns], layout={"flex": "1 1 18em"})])]
+        else:
+            rows.append(widgets.HBox(columns))
+        rows[-1].layout.flex_flow = "row wrap"
+        super().__init__(rows, z=(0.0,) * len(names))
+        self._links = links
+        for i in range(len(names)):
+            self.canvas.observe(lambda _: self.set_trait("z", self._numbers()), f"z{i}")
+        self.canvas.on_msg(self._decode)
+
+    def _numbers(self) -> tuple[float, ...]:
+        return tuple(getattr(self.canvas, f"z{i}") for i in range(len(self.sliders)))
+
+    @traitlets.validate("z")
+    def _check(self, proposal: Any) -> tuple[float, ...]:
+        try:
+            z = tuple(float(value) for value in proposal["value"])
+        except (TypeError, ValueError):
+            raise traitlets.TraitError(f"z must be numbers, not {proposal['value']!r}") from None
+        if len(z) != len(self.sliders) or not all(map(math.isfinite, z)):
+            raise traitlets.TraitError(f"z must be {len(self.sliders)} finite numbers, not {z}")
+        return z
+
+    @traitlets.observe("z")
+    def _move(self, change: Any) -> None:
+        for i, value in enumerate(change["new"]):
+            slider = self.sliders[i]
+            reach = float(max(slider.max, math.ceil(abs(value))))
+            slider.min, slider.max = -reach, reach
+            slider.value = value
+            setattr(self.canvas, f"z{i}", value)
+
+    def _decode(self, _: object, asked: Any, __: object) -> None:
+        """For a decoder too large for the browser: the image of a z, from the kernel."""
+        model = self._models[asked["group"]][asked["chosen"]]
         with torch.no_grad():
-            picture.value = _png(to_pixels(model.decode(z.to(model.output_bias)).mean, _factor(model))[0])
-        if map_ is not None and tiles is not None:
-            map_.value = _png(_marked(tiles, sliders[0].value, sliders[1].value))
-
-    def go(z: Tensor) -> None:
-        nonlocal moving
-        moving = True
-        for i in dimensions:
-            reach = max(sliders[i].max, float(z[i].abs().ceil()))  # an image may lie further out than the prior does
-            sliders[i].min, sliders[i].max = -reach, reach
-            sliders[i].value = float(z[i])
-        moving = False
-        draw()
-
-    for slider in sliders.values():
-        slider.observe(draw, "value")
-    seed = widgets.BoundedIntText(value=0, min=0, max=10**9, description="seed", layout={"width": "10em"})
-    random_button = widgets.Button(
-        description="Random z", tooltip="a sample of the prior; the seed then goes up by one"
-    )
-    mean_button = widgets.Button(description="Prior mean", tooltip="all sliders to 0")
-
-    def random_z(_: object) -> None:
-        go(noise((model.config.latent_dim,), seed.value, "explore"))
-        seed.value += 1
-
-    random_button.on_click(random_z)
-    mean_button.on_click(lambda _: go(torch.zeros(model.config.latent_dim)))
-    controls = [widgets.HBox([random_button, seed]), mean_button]
-    shown = [picture]
-    if images is not None and len(images):
-        given = images
-        which = widgets.BoundedIntText(min=0, max=len(given) - 1, description="image", layout={"width": "10em"})
-        encode_button = widgets.Button(description="Encode image", tooltip="to the posterior mean of that image")
-        original = widgets.Image(format="png", layout={"width": f"{SIDE // 2}px", "object_fit": "contain"})
-
-        def show(_: object = None) -> None:
-            original.value = _png(to_pixels(given[which.value : which.value + 1] / 255, _factor(model))[0])
-
-        def encode(_: object) -> None:
-            go(encode_means(model, given[which.value : which.value + 1])[0])
-
-        which.observe(show, "value")
-        show()
-        encode_button.on_click(encode)
-        controls.append(widgets.HBox([encode_button, which]))
-        shown.append(original)
-    draw()
-    pictures = widgets.HBox(shown + ([map_] if map_ is not None else []), layout={"align_items": "flex-start"})
-    return widgets.VBox([pictures, widgets.HBox([widgets.VBox(list(sliders.values())), widgets.VBox(controls)])])
+            z = torch.tensor([asked["z"]]).to(model.output_bias)
+            image = model.decode(z).mean[0].cpu()
+        if not image.isfinite().all():
+            problem = "The model draws no numbers: some of its weights are not finite."
+            self.canvas.send({"group": asked["group"], "problem": problem})
+            return
+        pixels = (image.clip(0, 1) * 255).round().byte().numpy()
+        self.canvas.send({"group": asked["group"]}, buffers=[pixels.tobytes()])
 
 
-def _factor(model: VAE) -> int:
-    return max(1, SIDE // model.config.image_shape[1])
-
-
-def _marked(tiles: np.ndarray, across: float, up: float) -> np.ndarray:
-    """The latent plane with a cross at ``(across, up)``."""
-    tall, wide = tiles.shape[:2]
-    across, up = (max(-REACH, min(REACH, z)) for z in (across, up))
-    # the first and last tile's centres lie at -REACH and REACH
-    column = round(((across + REACH) / (2 * REACH) * (PLANE - 1) + 0.5) * wide / PLANE)
-    row = round(((REACH - up) / (2 * REACH) * (PLANE - 1) + 0.5) * tall / PLANE)
-    marked = tiles.copy()
-    for colour, reach, width in (((255, 255, 255), 11, 3), (CROSS, 9, 1)):
-        for tall, wide in ((reach, width), (width, reach)):
-            marked[max(0, row - tall) : row + tall + 1, max(0, column - wide) : column + wide + 1] = colour
-    return marked
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    from PIL import Image
-
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "png", compress_level=1)
-    return out.getvalue()
+class _Canvas(anywidget.AnyWidget):
+    _esm = SOURCE
+    told = traitlets.Unicode().tag(sync=True)
+    weights = traitlets.Bytes().tag(sync=True)
+    codes = traitlets.Bytes().tag(sync=True)
+    pictures = traitlets.Bytes().tag(sync=True)
+    chosen = traitlets.Int(0).tag(sync=True)

@@ -163,6 +163,11 @@ def _apart(places: np.ndarray, distance: float) -> np.ndarray:
     return places
 
 
+def figures_folder() -> Path:
+    """Where figures go: ``$VAE_CORE_FIGURES``, else ``build/figures``."""
+    return Path(os.environ.get("VAE_CORE_FIGURES") or "build/figures")
+
+
 def save(figure: Figure, name: str, *, alt: str, caption: str, source: str, svg: bool = False) -> Saved:
     """Write ``name.png`` (and ``name.svg``) into ``$VAE_CORE_FIGURES``, else ``build/figures``; print the path.
 
@@ -171,7 +176,7 @@ def save(figure: Figure, name: str, *, alt: str, caption: str, source: str, svg:
     Raises:
         OSError: when the folder cannot be written.
     """
-    folder = Path(os.environ.get("VAE_CORE_FIGURES") or "build/figures")
+    folder = figures_folder()
     facts = {"Title": name, "Description": alt, "Comment": caption, "Source": source}
     with matplotlib.rc_context(STYLE):
         drawn = io.BytesIO()
@@ -209,7 +214,7 @@ def save_results(name: str, rows: Sequence[dict[str, Any]]) -> None:
 
     A row says: claim, value, unit, standard_error, seeds, images, source.
     """
-    folder = Path(os.environ.get("VAE_CORE_FIGURES") or "build/figures") / "data"
+    folder = figures_folder() / "data"
     write_bytes(folder / f"{name}.json", (json.dumps(list(rows), indent=1) + "\n").encode())
     text = io.StringIO()
     table = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
@@ -224,7 +229,7 @@ def save_sweep(name: str, rows: Sequence[dict[str, Any]], *, source: str) -> Non
 
     Rows are dictionaries of numbers and words with the same keys; ``source`` is that of the images.
     """
-    folder = Path(os.environ.get("VAE_CORE_FIGURES") or "build/figures") / "data"
+    folder = figures_folder() / "data"
     facts = {"source": source, "versions": versions(), "machine": machine(), "rows": list(rows)}
     write_bytes(folder / f"sweep_{name}.json", (json.dumps(facts, indent=1) + "\n").encode())
     print(folder / f"sweep_{name}.json")

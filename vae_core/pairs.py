@@ -6,19 +6,20 @@ At ``kappa <= 1`` total collapse is the global optimum, for any encoder and deco
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vae_core.ensemble import train_many
 from vae_core.likelihood import Likelihood, noise
 from vae_core.metrics import Mean, information, information_of, pair_distances
 from vae_core.model import VAE, Posterior, VAEConfig
 from vae_core.objective import elbo, gaussian_kl
-from vae_core.train import Record, TrainConfig, train
+from vae_core.train import TrainConfig, train
 
 # --- the theory ------------------------------------------------------------------------------
 
@@ -133,6 +134,23 @@ def on_a_line(pair: Tensor) -> Tensor:
     return torch.stack([first @ direction, second @ direction]).float().reshape(2, 1, 1, 1)
 
 
+@torch.no_grad()
+def on_images(model: VAE, pair: Tensor) -> VAE:
+    """A ``model`` of points :func:`on_a_line` as one of images ``(C, H, W)``, which it draws on that line."""
+    first, second = (pair.float() / 255).flatten(1)
+    shape = (pair.shape[1], pair.shape[2], pair.shape[3])
+    direction = (second - first) / (second - first).norm()
+    whole = VAE(replace(model.config, image_shape=shape))
+    onto, back = nn.Linear(1, 1), nn.Linear(1, 1, bias=False)
+    onto.weight, onto.bias = nn.Parameter(direction[None]), nn.Parameter(torch.zeros(1))
+    back.weight = nn.Parameter(direction[:, None].clone())
+    whole.encoder = nn.Sequential(nn.Flatten(), onto, *list(model.encoder.children())[1:])
+    whole.decoder = nn.Sequential(*list(model.decoder.children())[:-1], back, nn.Unflatten(1, shape))
+    at = first + (model.output_bias.flatten() - first @ direction) * direction
+    whole.output_bias = nn.Parameter(at.reshape(shape))
+    return whole
+
+
 class Place(NamedTuple):
     """Where n generated images fall, ``(n,)`` each."""
 
@@ -156,7 +174,6 @@ class Trained(NamedTuple):
     """A model of a pair, and whether its training had settled."""
 
     model: VAE
-    last: Record
     change: float  # of -ELBO over the last fifth of the steps, nats, at the same noise
 
 
@@ -190,9 +207,9 @@ def train_pair(
         log_every=math.ceil(steps / 5),
         **settings,
     )
-    records = list(train(model, images, config, validation=images.repeat(max(1, 400 // len(images)), 1, 1, 1)))
+    records = list(train(model, images, config, validation=images.repeat(max(1, 100 // len(images)), 1, 1, 1)))
     before, after = records[-2].validation_elbo or 0.0, records[-1].validation_elbo or 0.0
-    return Trained(model, records[-1], before - after)
+    return Trained(model, before - after)
 
 
 def quiet(model: VAE) -> None:
@@ -223,7 +240,7 @@ def measure(model: VAE, pair: Tensor, *, seed: int = 0) -> Measured:
     drawn = place(samples, pair)
     with torch.no_grad():
         zero = model.decode(torch.zeros(1, model.config.latent_dim)).mean
-        first, second = torch.nn.Sequential(*list(model.encoder.children())[:-1])(x)
+        first, second = nn.Sequential(*list(model.encoder.children())[:-1])(x)
     return Measured(
         information(model, pair, samples=5000, seed=seed).mutual_information,
         pair_distances(samples, pair).share_at_mean(),
@@ -244,6 +261,7 @@ class Point(NamedTuple):
     kl: float  # nats
     information: float  # nats
     change: float  # of -ELBO over the last fifth of the steps, nats
+    model: VAE  # of points of the line; see on_images
 
 
 def sweep(
@@ -257,17 +275,10 @@ def sweep(
     config = VAEConfig((1, 1, 1), latent_dim=2, hidden=(64,), activation="tanh", likelihood="gaussian", sigma=0.5**0.5)
     grid = [(i, float(kappa), seed) for i in range(len(pairs)) for kappa in kappas for seed in seeds]
     trainings = [
-        TrainConfig(
-            epochs=steps,
-            batch_size=1 if in_turn else 2,
-            learning_rate=1e-2,
-            beta=squared_distance(pairs[i]) / (2 * kappa),
-            seed=seed,
-            log_every=max(1, steps // 10),
-            device="cpu",
-        )
+        TrainConfig(epochs=steps, batch_size=1 if in_turn else 2, learning_rate=1e-2, seed=seed, device="cpu",
+                    beta=squared_distance(pairs[i]) / (2 * kappa), log_every=max(1, steps // 10))
         for i, kappa, seed in grid
-    ]
+    ]  # fmt: skip
     lines = torch.stack([on_a_line(pairs[i]) for i, _, _ in grid])
     points = []
     for (i, kappa, seed), member, line in zip(grid, train_many(config, trainings, lines), lines, strict=True):
@@ -277,7 +288,7 @@ def sweep(
             posterior = member.model.encode(line)
         told = information_of(posterior, samples=2000, seed=seed).mutual_information.value
         kl = gaussian_kl(posterior).sum(1).mean().item()
-        points.append(Point(i, kappa, seed, kl, told, before - now))
+        points.append(Point(i, kappa, seed, kl, told, before - now, member.model))
     return points
 
 

@@ -2,10 +2,12 @@
 
 import csv
 import hashlib
+import html
 import io
 import json
 import os
 import platform
+import re
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -96,11 +98,16 @@ def update_manifest(path: Path, notebook: str, entries: dict[str, dict[str, Any]
 
 
 def figure_facts(path: Path) -> dict[str, Any]:
-    """What a PNG says of itself, where it was made, and its digest."""
-    from PIL import Image
+    """What a PNG or a page says of itself, where it was made, and its digest."""
+    if path.suffix == ".html":
+        head = path.read_text(encoding="utf-8").split("</head>")[0]
+        found = re.findall(r'<meta name="(\w+)" content="([^"]*)">', head)
+        text = {name.capitalize(): html.unescape(fact) for name, fact in found}
+    else:
+        from PIL import Image
 
-    with Image.open(path) as image:
-        text = dict(getattr(image, "text", {}))
+        with Image.open(path) as image:
+            text = dict(getattr(image, "text", {}))
     return {
         "source": text.get("Source", ""),
         "alt": text.get("Description", ""),

@@ -17,6 +17,7 @@ from typing import Any
 from vae_core import provenance
 from vae_core.notebook import Notebook, find_checkout, find_notebooks, parse_parameters
 
+KINDS = (".png", ".html")  # what says of itself what it shows
 THREADS = 1  # of every reproduced kernel: the same bytes however many run at once
 
 
@@ -165,7 +166,7 @@ def _place(outcome: Outcome, root: Path, preset: str, say: Callable[[str], None]
         "seed": settings.get("seed"),
         "threads": THREADS,
     }
-    entries = {path.name: own | provenance.figure_facts(path) for path in outcome.figures if path.suffix == ".png"}
+    entries = {path.name: own | provenance.figure_facts(path) for path in outcome.figures if path.suffix in KINDS}
     for path in outcome.figures:
         if path.suffix == ".svg":
             entries[path.name] = entries[path.with_suffix(".png").name] | {"sha256": provenance.sha256(path)}

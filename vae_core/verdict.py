@@ -7,7 +7,11 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 AWAY = "Not the post's setting: no verdict."
-T95 = {2: 12.7, 3: 4.3, 4: 3.2, 5: 2.8}  # Student's: standard errors of a mean of so many that hold 95%
+T95 = (12.7, 4.3, 3.2, 2.8, 2.6, 2.4, 2.4, 2.3)  # Student's: standard errors that hold 95%, from 1 degree of freedom on
+
+
+def _t95(freedom: int) -> float:
+    return T95[min(freedom, len(T95)) - 1]
 
 
 def latent_dimension(elbo: Mapping[int, float], error: Mapping[int, float], *, posts_setting: bool) -> str:
@@ -31,10 +35,12 @@ class Level(NamedTuple):
 
     value: float
     error: float
+    seeds: int
 
     def beats(self, other: "Level") -> bool:
-        """Whether it is lower by more than two standard errors of the difference."""
-        return other.value - self.value > 2 * (self.error**2 + other.error**2) ** 0.5
+        """Whether it is lower by more than chance: the 95% interval of the difference leaves out 0."""
+        t = _t95(self.seeds + other.seeds - 2) if self.seeds > 1 else nan
+        return other.value - self.value > t * (self.error**2 + other.error**2) ** 0.5
 
 
 def over_seeds(rows: Sequence[Mapping[str, Any]], key: str) -> dict[int, Level]:
@@ -42,7 +48,7 @@ def over_seeds(rows: Sequence[Mapping[str, Any]], key: str) -> dict[int, Level]:
     by_dim: dict[int, list[float]] = {}
     for row in sorted(rows, key=lambda row: row["dim"]):
         by_dim.setdefault(row["dim"], []).append(row[key])
-    return {d: Level(fmean(v), stdev(v) / len(v) ** 0.5 if len(v) > 1 else nan) for d, v in by_dim.items()}
+    return {d: Level(fmean(v), stdev(v) / len(v) ** 0.5 if len(v) > 1 else nan, len(v)) for d, v in by_dim.items()}
 
 
 def enough(levels: Mapping[int, Level]) -> int:
@@ -51,13 +57,18 @@ def enough(levels: Mapping[int, Level]) -> int:
 
 
 def latent_sweep(measures: Mapping[str, Mapping[int, Level]], *, posts_setting: bool) -> str:
-    """Claim 1 beyond 10 dimensions: "likelihood", "reconstructions" and "samples" by dimension, lower is better."""
+    """Claim 1 beyond 10 dimensions: "likelihood", "reconstructions" and "samples" by dimension, lower is better.
+
+    "rebuilt", if there, is the samples' measure taken of reconstructions.
+    """
     if not posts_setting:
         return AWAY
     if any(isnan(number) for levels in measures.values() for level in levels.values() for number in level):
         return "No verdict: it takes two seeds or more, and numbers."
     found: dict[str, list[str]] = {"holds": [], "fails": [], "is undecided": []}
     for name, levels in measures.items():
+        if name == "rebuilt":
+            continue
         steps = [(levels[low], levels[high]) for low, high in pairwise((2, 4, 10))]
         holds, fails = all(b.beats(a) for a, b in steps), any(a.beats(b) for a, b in steps)
         found["holds" if holds else "fails" if fails else "is undecided"].append(name)
@@ -78,7 +89,10 @@ def latent_sweep(measures: Mapping[str, Mapping[int, Level]], *, posts_setting: 
     elif samples[drawn].beats(samples[rebuilt]) and seen[rebuilt].beats(seen[drawn]):
         told.append(f"They part: {best}, and each is worse where the other is best.")
     else:
-        told.append(f"Whether they part is undecided: {best}, but the difference is within two standard errors.")
+        told.append(f"Whether they part is undecided: {best}, but by no more than chance may do.")
+    if rebuilt_too := measures.get("rebuilt"):
+        times = [f"{samples[d].value / rebuilt_too[d].value:.1f} at {d}" for d in sorted({2, 10, drawn})]
+        told.append(f"By the same distance samples are behind reconstructions, in times theirs: {', '.join(times)}.")
     return " ".join(told)
 
 
@@ -260,7 +274,7 @@ def ladder(scores: Mapping[str, Sequence[float]], what: str, *, posts_setting: b
     for (_, before), (step, after) in pairwise(scores.items()):
         each = [b - a for b, a in zip(before, after, strict=True)]
         falls[step] = fmean(each)
-        unsure = abs(falls[step]) <= T95.get(len(each), 2.6) * stdev(each) / len(each) ** 0.5
+        unsure = abs(falls[step]) <= _t95(len(each) - 1) * stdev(each) / len(each) ** 0.5
         bought["nothing" if unsure else "helped" if falls[step] > 0 else "hurt"].append(step)
     first, *_, last = (fmean(values) for values in scores.values())
     told = [f"{what} goes from {first:.2f} to {last:.2f}."]
