@@ -1,97 +1,158 @@
-import io
+import json
+import re
+from itertools import product
 
 import ipywidgets as widgets
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+import traitlets
 
 from vae_core import VAE, VAEConfig
-from vae_core.explore import explore
-from vae_core.figures import to_pixels
+from vae_core.data import ImageSet
+from vae_core.explore import Explorer, explore
 from vae_core.latent import encode_means, kl_by_dimension
+from vae_core.page import LARGEST, describe, export_page
 
 IMAGES = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+LABELLED = ImageSet(IMAGES, torch.arange(20) % 3 + 5, "tests: noise")
 
 
-def parts(widget, kind) -> list:
-    found = [widget] if isinstance(widget, kind) else []
-    return found + [part for child in getattr(widget, "children", ()) for part in parts(child, kind)]
+def vae(d: int = 3, **more) -> VAE:
+    return VAE(VAEConfig(**{"image_shape": (1, 8, 8), "latent_dim": d, "hidden": (8,)} | more), seed=1)
 
 
-def picture(widget) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(parts(widget, widgets.Image)[0].value)))
-
-
-def press(widget, name: str) -> None:
-    next(button for button in parts(widget, widgets.Button) if button.description == name).click()
-
-
-def expected(model: VAE, z: torch.Tensor) -> np.ndarray:
-    with torch.no_grad():
-        return to_pixels(model.decode(z[None]).mean, 280 // model.config.image_shape[1])[0]
-
-
-@pytest.mark.parametrize("config", [
-    VAEConfig(image_shape=(1, 8, 8), latent_dim=3, hidden=(8,)),
-    VAEConfig(image_shape=(3, 8, 8), latent_dim=2, hidden=(8,), likelihood="gaussian", sigma=1.0, architecture="conv"),
-])  # fmt: skip
-def test_the_image_follows_every_slider(config: VAEConfig) -> None:
-    model = VAE(config)
-    widget = explore(model)
-    assert np.array_equal(picture(widget), expected(model, torch.zeros(config.latent_dim)))
-    z = torch.zeros(config.latent_dim)
-    sliders = parts(widget, widgets.FloatSlider)
-    assert [slider.description for slider in sliders] == [f"z[{i}]" for i in range(config.latent_dim)]
-    for i, slider in enumerate(sliders):
-        slider.value = z[i] = 1.5
-        assert np.array_equal(picture(widget), expected(model, z))
-
-
-def test_sliders_are_in_the_order_of_use() -> None:
-    model = VAE(VAEConfig(image_shape=(1, 8, 8), latent_dim=4, hidden=(8,)))
+def test_sliders_are_in_the_order_of_use_with_their_nats_and_linked_in_the_browser() -> None:
+    model = vae(4)
+    explorer = explore(model, IMAGES)
     used = kl_by_dimension(model, IMAGES)
-    named = [slider.description for slider in parts(explore(model, IMAGES), widgets.FloatSlider)]
-    assert named == [f"z[{i}] {used[i]:.2f} nats" for i in used.argsort(descending=True).tolist()]
+    assert [slider.description for slider in explorer.sliders] == [f"z[{i}] {used[i]:.2f} nats" for i in range(4)]
+    shown = [box for box in all_parts(explorer) if isinstance(box, widgets.FloatSlider)]
+    assert shown == [explorer.sliders[i] for i in used.argsort(descending=True)]
+    assert [(one.source, one.target) for one in explorer._links] == [
+        ((slider, "value"), (explorer.canvas, f"z{i}")) for i, slider in enumerate(explorer.sliders)
+    ]
 
 
-def test_buttons() -> None:
-    model = VAE(VAEConfig(image_shape=(1, 8, 8), latent_dim=4, hidden=(8,)))
-    widget = explore(model, IMAGES)
-    at_mean = picture(widget)
-    press(widget, "Random z")
-    first = picture(widget)
-    assert not np.array_equal(first, at_mean)
-    press(widget, "Random z")
-    assert not np.array_equal(picture(widget), first)
-    press(widget, "Prior mean")
-    assert np.array_equal(picture(widget), at_mean)
-    which = next(box for box in parts(widget, widgets.BoundedIntText) if box.description == "image")
-    which.value = 7
-    press(widget, "Encode image")
-    z = encode_means(model, IMAGES[7:8])[0]
-    assert np.abs(picture(widget).astype(int) - expected(model, z)).max() <= 8  # sliders have steps of 0.05
-    original = np.asarray(Image.open(io.BytesIO(parts(widget, widgets.Image)[1].value)))
-    assert np.array_equal(original, to_pixels(IMAGES[7:8] / 255, 35)[0])
-    next(box for box in parts(widget, widgets.BoundedIntText) if box.description == "seed").value = 0
-    press(widget, "Random z")
-    assert np.array_equal(picture(widget), first)
+def all_parts(widget) -> list:
+    return [widget, *(part for child in getattr(widget, "children", ()) for part in all_parts(child))]
 
 
-def test_two_dimensions_show_their_plane_with_the_place_of_z() -> None:
-    model = VAE(VAEConfig(image_shape=(1, 8, 8), latent_dim=2, hidden=(8,)))
-    widget = explore(model, IMAGES)
-    plane = parts(widget, widgets.Image)[-1]
-    before = np.asarray(Image.open(io.BytesIO(plane.value)))
-    across = next(s for s in parts(widget, widgets.FloatSlider) if s.description.startswith("z[0]"))
-    across.value = 3
-    after = np.asarray(Image.open(io.BytesIO(plane.value)))
-    cross = (after == (204, 102, 119)).all(-1)
-    assert cross.any()
-    assert cross.nonzero()[1].mean() > (before == (204, 102, 119)).all(-1).nonzero()[1].mean() + 20
-    assert len(parts(explore(VAE(VAEConfig(image_shape=(1, 8, 8), latent_dim=3, hidden=(8,)))), widgets.Image)) == 1
+def test_z_can_be_read_set_and_observed() -> None:
+    explorer, seen = explore(vae(3)), []
+    assert explorer.z == (0, 0, 0)
+    explorer.observe(lambda change: seen.append(change.new), "z")
+    explorer.z = [0.5, -1, 2]
+    assert seen == [(0.5, -1.0, 2.0)]
+    assert [slider.value for slider in explorer.sliders] == [0.5, -1, 2]
+    explorer.canvas.z1 = 1.25  # what the browser sends
+    assert explorer.z == seen[-1] == (0.5, 1.25, 2.0)
+    explorer.z = (7.5, 0, 0)  # further out than the sliders went
+    assert (explorer.sliders[0].min, explorer.sliders[0].max, explorer.sliders[0].value) == (-8, 8, 7.5)
 
 
-def test_images_of_another_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match="the model takes"):
-        explore(VAE(VAEConfig(latent_dim=3)), IMAGES)
+@pytest.mark.parametrize("z", [(1, 2), (1, 2, 3, 4), (1, 2, float("nan")), (1, 2, float("inf")), (1, 2, "much"), 3])
+def test_a_wrong_z_is_refused_and_changes_nothing(z) -> None:
+    explorer = explore(vae(3))
+    with pytest.raises(traitlets.TraitError):
+        explorer.z = z
+    assert explorer.z == (0, 0, 0)
+
+
+def test_several_models_stand_side_by_side_and_along_share_one_z() -> None:
+    both = explore({"two": vae(2), "three": vae(3)}, IMAGES)
+    assert len(both.z) == len(both.sliders) == 5
+    told = json.loads(both.canvas.told)
+    assert [(group["name"], group["latent"]) for group in told["groups"]] == [("two", 2), ("three", 3)]
+    along = explore({"0.5": vae(2), "3": vae(2)}, along="kappa")
+    [group] = json.loads(along.canvas.told)["groups"]
+    assert (group["steps"], group["along"], len(group["decoders"]), len(along.z)) == (["0.5", "3"], "kappa", 2, 2)
+    [which] = [part for part in all_parts(along) if isinstance(part, widgets.SelectionSlider)]
+    assert [(label, at) for label, at in which.options] == [("0.5", 0), ("3", 1)]
+    with pytest.raises(ValueError, match="need the same latent dimension"):
+        explore({"a": vae(2), "b": vae(3)}, along="kappa")
+
+
+def test_images_give_codes_places_and_classes() -> None:
+    model = vae(2)
+    told, packs, _, _ = describe(model, LABELLED, None)
+    codes = torch.frombuffer(bytearray(packs["codes"]), dtype=torch.float32).reshape(-1, 2)
+    means = encode_means(model, IMAGES)
+    assert torch.equal(codes, torch.cat([means, means]))  # to encode, and on the plane
+    assert packs["pictures"] == IMAGES.numpy().tobytes()
+    assert told["classes"] == ["5", "6", "7"]
+    assert told["labels"] == told["groups"][0]["dots"] == [i % 3 for i in range(20)]
+
+
+def test_an_image_far_out_widens_the_sliders() -> None:
+    model = vae(2)
+    with torch.no_grad():
+        model.encoder[-1].bias[0] = 6.0
+    assert json.loads(explore(model, IMAGES).canvas.told)["groups"][0]["reach"] >= 6
+
+
+def test_bad_models_and_images_are_refused() -> None:
+    for images, message in (
+        (torch.zeros(2, 1, 9, 9, dtype=torch.uint8), "the model takes"),
+        (torch.zeros(2, 1, 8, 8), "must be uint8"),
+        (torch.zeros(8, 8, dtype=torch.uint8), "must be uint8"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            explore(vae(), images)
+    for model in ({}, {"a": 3}):
+        with pytest.raises(ValueError, match="takes a VAE"):
+            describe(model, None, None)
+    assert describe(vae(), IMAGES[:0], None).told["groups"][0]["images"] == 0
+
+
+def test_a_decoder_too_large_for_the_browser_decodes_in_the_kernel_and_says_so(tmp_path) -> None:
+    model = vae(2, hidden=(LARGEST[0] // 64 + 1,))
+    explorer, sent = explore(model), []
+    assert "too large for the browser" in json.loads(explorer.canvas.told)["note"]
+    assert explorer.canvas.weights == b""
+    explorer.canvas.send = lambda content, buffers=None: sent.append((content, buffers))
+    explorer._decode(explorer.canvas, {"group": 0, "chosen": 0, "z": [0.5, -0.5]}, [])
+    with torch.no_grad():
+        expected = (model.decode(torch.tensor([[0.5, -0.5]])).mean[0] * 255).round().byte()
+    assert sent == [({"group": 0}, [expected.numpy().tobytes()])]
+    with torch.no_grad():
+        model.output_bias[:] = float("nan")
+    explorer._decode(explorer.canvas, {"group": 0, "chosen": 0, "z": [0.5, -0.5]}, [])
+    assert "not finite" in sent[1][0]["problem"]
+    with pytest.raises(ValueError, match="too large for the browser"):
+        export_page(model, tmp_path / "page.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_decoder_has_layers_that_the_browser_knows() -> None:
+    for architecture, activation in product(("mlp", "conv"), ("relu", "tanh", "silu")):
+        model = vae(2, architecture=architecture, activation=activation, hidden=(4, 6))
+        told, packs, _, _ = describe(model, None, None)
+        [decoder] = told["groups"][0]["decoders"]
+        assert {layer["kind"] for layer in decoder["layers"]} <= {"linear", "activation", "conv"}
+        biases = sum(layer["outputs"] for layer in decoder["layers"] if "outputs" in layer)
+        counted = sum(p.numel() for p in model.decoder.parameters() if p.ndim > 1) + biases + model.output_bias.numel()
+        assert len(packs["weights"]) == 2 * counted
+    model.decoder.append(torch.nn.Dropout())
+    with pytest.raises(ValueError, match="the browser knows no Dropout"):
+        describe(model, None, None)
+
+
+def test_the_page_is_alone_says_what_is_inside_and_escapes_names(tmp_path) -> None:
+    facts = {"title": "A <b>", "alt": 'an "explorer"', "caption": "c & d", "source": "tests: noise"}
+    path = export_page({"</script><i>": vae(2)}, tmp_path / "page.html", LABELLED, **facts)
+    text = path.read_text()
+    assert "the weights of 1 decoder, rounded to float16, and 20 sample images" in text
+    assert "<title>A &lt;b&gt;</title>" in text
+    assert "</script><i>" not in text
+    assert not re.search(r"https?://", text)
+    assert "default-src 'none'" in text
+    from vae_core.provenance import figure_facts
+
+    found = figure_facts(path)
+    assert [found[key] for key in ("alt", "caption", "source")] == [facts[key] for key in ("alt", "caption", "source")]
+    assert "and no images" in export_page(vae(2), tmp_path / "bare.html").read_text()
+    assert path.read_bytes() == export_page({"</script><i>": vae(2)}, path, LABELLED, **facts).read_bytes()
+
+
+def test_without_a_kernel_the_explorer_is_a_widget() -> None:
+    assert isinstance(explore(vae(2)), Explorer)

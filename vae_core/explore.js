@@ -37,7 +37,7 @@ export function normals(seed, count) {
 
 // --- the decoder -----------------------------------------------------------------------------
 
-const ACTIVATE = { relu: (v) => (v > 0 ? v : 0), tanh: Math.tanh, silu: (v) => v / (1 + Math.exp(-v)) };
+const ACTIVATE = { relu: (v) => (v < 0 ? 0 : v), tanh: Math.tanh, silu: (v) => v / (1 + Math.exp(-v)) };
 
 // layers take and give a Float32Array; each keeps its output from call to call
 const LAYERS = {
@@ -128,6 +128,7 @@ function unpack(told, packs) {
     codes: rows(group.images, group.latent),
     at: rows(group.dots.length, 2), // where the dots are
   }));
+  if (weight !== weights.length || code !== codes.length) throw new Error("its numbers are cut short.");
   return { ...told, groups, pictures };
 }
 
@@ -178,6 +179,8 @@ function column(group, all, z, say, ask) {
   canvas.setAttribute("role", "img");
   const now = () => Array.from({ length: latent }, (_, i) => z.get(i));
   const put = (values, told) => {
+    const bad = values.findIndex((value) => !Number.isFinite(value));
+    if (bad >= 0) return fail(`z[${bad}] is not a number: the encoder's weights may not be finite.`);
     z.set(values);
     if (told) say(`${group.name ? group.name + ": " : ""}${told}`);
   };
@@ -196,12 +199,11 @@ function column(group, all, z, say, ask) {
     problem.hidden = false;
   }
   function draw() {
-    const values = now(), bad = values.findIndex((value) => !Number.isFinite(value));
+    const values = now();
     caption.textContent = name();
     canvas.setAttribute("aria-label", `${name() || "decoded image"} at z = ${values.map((v) => v.toFixed(2)).join(", ")}`);
     pad?.draw();
     strip.stale();
-    if (bad >= 0) return fail(`z[${bad}] is not a number.`);
     const decode = group.decoders[z.chosen()];
     try {
       if (decode) show(decode(values));
@@ -357,7 +359,7 @@ function toolbar(all, columns, say) {
   const row = make("div", { className: "vae-core-tools", attributes: { role: "toolbar", "aria-label": "latent vector" } });
   row.append(random, labelled("seed", seed), home);
   const images = all.groups[0].images;
-  if (!images) return row;
+  if (!images) return [row, make("div")];
 
   const what = (i) => `image ${i}` + (all.labels.length ? `, class ${all.classes[all.labels[i]]}` : "");
   const thumbs = make("div", { className: "vae-core-strip", attributes: { role: "group", "aria-label": "encode an image" } });
@@ -390,13 +392,13 @@ function toolbar(all, columns, say) {
     step(began);
   });
   const path = make("div", { className: "vae-core-tools" }, play, labelled("from image", from), labelled("to", to), along);
-  return make("div", {}, row, make("div", { className: "vae-core-said", textContent: "Encode an image:" }), thumbs, path);
+  return [row, make("div", {}, make("div", { textContent: "Encode an image:" }), thumbs, path)];
 }
 
 const LOOK = `
 .vae-core { font-family: system-ui, sans-serif; font-size: 14px; max-width: 100%; }
 .vae-core-models { display: flex; flex-wrap: wrap; gap: 16px; }
-.vae-core-model { margin: 0; width: ${PICTURE + 8}px; max-width: 100%; }
+.vae-core-model { margin: 0; flex: 1 1 ${PICTURE + 8}px; min-width: 0; max-width: 360px; }
 .vae-core figcaption { font-weight: 600; min-height: 1.4em; }
 .vae-core canvas { image-rendering: pixelated; max-width: 100%; vertical-align: top; }
 .vae-core-picture, .vae-core-pad { border: 1px solid #8888; }
@@ -424,7 +426,10 @@ function board(root, all, zs, ask = () => {}) {
   const columns = all.groups.map((group, g) => column(group, all, zs[g], say, (values) => ask(g, values)));
   const models = make("div", { className: "vae-core-models" }, ...columns.map((one) => one.element));
   root.classList.add("vae-core");
-  root.append(make("style", { textContent: LOOK }), toolbar(all, columns, say), status, models);
+  const [bar, images] = toolbar(all, columns, say);
+  // the picture near the sliders: below it in a notebook with several models, beside it with one
+  const rows = columns.length > 1 ? [bar, images, status, models] : [bar, status, models, images];
+  root.append(make("style", { textContent: LOOK }), ...rows);
   if (all.note) root.append(make("p", { className: "vae-core-note", textContent: all.note }));
   columns.forEach((one) => one.draw());
   return { columns, say };

@@ -51,6 +51,8 @@ class Explorer(widgets.VBox):
 
     z = traitlets.Tuple(help="the latent vector, of several models one after the other; finite floats")
 
+    _moved = False  # by the browser
+
     def __init__(self, described: Described) -> None:
         groups = described.told["groups"]
         names = [name for group in groups for name in group["names"]]
@@ -97,11 +99,14 @@ class Explorer(widgets.VBox):
         super().__init__(rows, z=(0.0,) * len(names))
         self._links = links
         for i in range(len(names)):
-            self.canvas.observe(lambda _: self.set_trait("z", self._numbers()), f"z{i}")
+            self.canvas.observe(self._hear, f"z{i}")
         self.canvas.on_msg(self._decode)
 
-    def _numbers(self) -> tuple[float, ...]:
-        return tuple(getattr(self.canvas, f"z{i}") for i in range(len(self.sliders)))
+    def _hear(self, _: Any) -> None:
+        """The browser moved: tell Python, and send nothing back, which would be late and pull at the slider."""
+        self._moved = True
+        self.z = tuple(getattr(self.canvas, f"z{i}") for i in range(len(self.sliders)))
+        self._moved = False
 
     @traitlets.validate("z")
     def _check(self, proposal: Any) -> tuple[float, ...]:
@@ -115,12 +120,14 @@ class Explorer(widgets.VBox):
 
     @traitlets.observe("z")
     def _move(self, change: Any) -> None:
-        for i, value in enumerate(change["new"]):
-            slider = self.sliders[i]
-            reach = float(max(slider.max, math.ceil(abs(value))))
-            slider.min, slider.max = -reach, reach
-            slider.value = value
-            setattr(self.canvas, f"z{i}", value)
+        if self._moved:
+            return
+        with self.canvas.hold_trait_notifications():
+            for i, (value, slider) in enumerate(zip(change["new"], self.sliders, strict=True)):
+                reach = float(max(slider.max, math.ceil(abs(value))))
+                slider.min, slider.max = -reach, reach
+                slider.value = value
+                setattr(self.canvas, f"z{i}", value)
 
     def _decode(self, _: object, asked: Any, __: object) -> None:
         """For a decoder too large for the browser: the image of a z, from the kernel."""
