@@ -45,9 +45,15 @@ const LAYERS = {
     const weight = take(inputs * outputs), bias = take(outputs), out = new Float32Array(outputs);
     return (x) => {
       for (let o = 0, w = 0; o < outputs; o++) {
-        let sum = bias[o];
-        for (let i = 0; i < inputs; i++) sum += weight[w++] * x[i];
-        out[o] = sum;
+        let a = bias[o], b = 0, c = 0, d = 0, i = 0; // four sums: each addition need not wait for the last
+        for (; i + 3 < inputs; i += 4, w += 4) {
+          a += weight[w] * x[i];
+          b += weight[w + 1] * x[i + 1];
+          c += weight[w + 2] * x[i + 2];
+          d += weight[w + 3] * x[i + 3];
+        }
+        for (; i < inputs; i++) a += weight[w++] * x[i];
+        out[o] = a + b + c + d;
       }
       return out;
     };
@@ -99,18 +105,18 @@ function decoder({ layers, mean }, [channels, height, width], take) {
   const steps = layers.map((layer) => LAYERS[layer.kind](layer, take));
   const bias = take(channels * height * width), pixels = height * width;
   const image = new ImageData(width, height);
+  image.data.fill(255);
   return (z) => {
     let x = Float32Array.from(z);
     for (const step of steps) x = step(x);
-    for (let p = 0; p < pixels; p++) {
-      for (let c = 0; c < 3; c++) {
-        const i = (channels === 3 ? c : 0) * pixels + p;
-        let value = x[i] + bias[i];
-        if (mean === "sigmoid") value = 1 / (1 + Math.exp(-value));
-        if (Number.isNaN(value)) throw new Error("The model draws no numbers: some of its weights are not finite.");
-        image.data[4 * p + c] = Math.round(255 * Math.min(1, Math.max(0, value)));
-      }
-      image.data[4 * p + 3] = 255;
+    const { data } = image;
+    for (let i = 0; i < channels * pixels; i++) {
+      let value = x[i] + bias[i];
+      if (mean === "sigmoid") value = 1 / (1 + Math.exp(-value));
+      if (Number.isNaN(value)) throw new Error("The model draws no numbers: some of its weights are not finite.");
+      const level = 255 * value; // the array rounds it and holds it within 0 and 255
+      if (channels === 3) data[4 * (i % pixels) + Math.floor(i / pixels)] = level;
+      else data[4 * i] = data[4 * i + 1] = data[4 * i + 2] = level;
     }
     return image;
   };

@@ -58,7 +58,7 @@ class Explorer(widgets.VBox):
         names = [name for group in groups for name in group["names"]]
         self._models = described.models
         group_of = [g for g, one in enumerate(groups) for _ in one["names"]]
-        traits = {f"z{i}": traitlets.Float(0.0).tag(sync=True) for i in range(len(names))}
+        traits = {f"z{i}": traitlets.Float(0.0).tag(sync=True, echo_update=False) for i in range(len(names))}
         kind = type("Canvas", (_Canvas,), traits)  # one trait a dimension: each links to a slider in the browser
         mark = f"vae-core-{uuid4().hex[:8]}"
         self.canvas = kind(told=json.dumps(described.told | {"id": mark}), chosen=groups[0]["first"], **described.packs)
