@@ -25,8 +25,8 @@ check: $(READY)  ## format, lint, types, notebook pairs in sync
 sync: $(READY)  ## bring each notebook pair together, the newer half wins
 	$(BIN)/jupytext --sync notebooks/*.py && $(BIN)/jupyter nbconvert --clear-output --inplace notebooks/*.ipynb
 
-bench: $(READY)  ## what is timed, some minutes: the bound on a likelihood, many small models at once
-	$(BIN)/python benchmarks/nll_speed.py && $(BIN)/python benchmarks/ensemble_speed.py
+bench: $(READY)  ## what is timed, some minutes: a likelihood bound, many small models, latent sliders
+	$(BIN)/python benchmarks/nll_speed.py && $(BIN)/python benchmarks/ensemble_speed.py && $(BIN)/python benchmarks/explorer_latency.py
 
 browser:  ## install what the browser tests need (Debian, Ubuntu)
 	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium)

@@ -246,10 +246,10 @@ table(rows)
 # ## Explore
 #
 # One slider a latent dimension, the most used first, each with the nats that it costs. Press
-# *Encode image* to start from a test image, then move away from it.
+# a test image to start from it, then move away from it. The images are decoded in your browser.
 
 # %%
-explore(model, test_set.images)
+explore(model, test_set)
 
 # %%
 used = kl_by_dimension(model, test_set.images[:2000]).argsort(descending=True)[:6].tolist()

@@ -49,7 +49,7 @@
 # make. Then read a sweep from 1 to 50 dimensions, with several seeds: where does more stop helping, and what
 # stops first?
 #
-# **What you need.** Notebook 00. About two minutes on one core.
+# **What you need.** Notebook 00. About three minutes on one core.
 
 # %% [markdown]
 # ## Your prediction
@@ -69,7 +69,7 @@
 data = "mnist"
 images = 60000
 latent_dims = "2,4,10"
-epochs = 8
+epochs = 12
 seed = 0
 sweep = False
 sweep_dims = "1,2,3,4,6,8,10,15,20,30,50"

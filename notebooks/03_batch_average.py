@@ -379,6 +379,8 @@ alt = (
 caption = (
     "Large: trained on images; small: on points of the line through them. Line: theory. Inset: onset of each "
     "pair and rule with its 95% interval. Images: samples at 15% and 85% of their order between A and B."
+    + f" Large at 0 above kappa 1: {len(dead)} models whose encoder died in training."
+    * bool(dead)
 )
 save(figure, "phase_diagram", alt=alt, caption=caption, source=source, svg=True)
 

@@ -225,15 +225,15 @@ for name in names:
 # %%
 saved = []
 for name in names:
-    title = sets[name][0].title
+    title, wide = sets[name][0].title, 8 if sets[name][0].images.shape[-1] < 32 else 10
     told = [f"Fréchet {r['frechet']:.1f}, sharpness {r['sharpness']:.1f}" for r in rows[name]]
     sections = [Section(f"Test images: Fréchet {rows[name][0]['frechet_floor']:.1f}, sharpness 0",
-                        sets[name][1].images[:8] / 255)]  # fmt: skip
+                        sets[name][1].images[:wide] / 255)]  # fmt: skip
     sections += [
-        Section(f"{i}. {step.capitalize()}: {words}", drawn[name][step][:8])
+        Section(f"{i}. {step.capitalize()}: {words}", drawn[name][step][:wide])
         for i, (step, words) in enumerate(zip(rungs, told, strict=True), start=1)
     ]
-    figure = image_sections(f"{title}: images drawn after each step", sections, columns=8)
+    figure = image_sections(f"{title}: images drawn after each step", sections, columns=wide)
     alt = f"Rows of generated images ({title}) after each step of the ladder. " + "; ".join(
         f"{step}: {words}" for step, words in zip(rungs, told, strict=True)
     )
@@ -357,11 +357,11 @@ for name, title in titles.items():
 # ## Explore
 #
 # The end of the ladder for digits. The sliders start at the prior's mean. *Random z* draws from $N(0, I)$, so it
-# shows step 6, and *Encode image* shows where z comes from in step 7.
+# shows step 6, and an encoded image shows where z comes from in step 7.
 
 # %%
 end, given = models[names[0]][rungs[-1]], sets[names[0]][1].images
-explore(end, given)
+explore(end, sets[names[0]][1])
 
 # %%
 used = kl_by_dimension(end, given).argsort(descending=True)[:5].tolist()

@@ -229,7 +229,7 @@ table([
 # The small model that was trained above.
 
 # %%
-explore(model, test_set.images)
+explore(model, test_set)
 
 # %%
 used = kl_by_dimension(model, train_set.images[:2000]).argsort(descending=True)[:4].tolist()

@@ -257,6 +257,41 @@ def test_weights_that_are_no_numbers_give_a_message(page: Page, tmp_path: Path) 
     assert places(page) == [0, 0]
 
 
+def test_a_headless_run_keeps_a_working_explorer_in_html_without_network(browser: Browser, tmp_path: Path) -> None:
+    import nbclient
+    import nbconvert
+    import nbformat
+
+    code = """
+import torch
+from vae_core import VAE, VAEConfig
+from vae_core.explore import explore
+model = VAE(VAEConfig(image_shape=(1, 9, 7), latent_dim=2, hidden=(12, 10)), seed=1)
+with torch.no_grad():
+    for weight in model.parameters():
+        weight *= 3
+explore(model)"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    nbclient.NotebookClient(notebook, kernel_name="python3").execute()
+    assert "widgets" not in notebook.metadata
+    path = tmp_path / "notebook.html"
+    path.write_text(nbconvert.HTMLExporter().from_notebook_node(notebook)[0])
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    page.goto(path.as_uri(), wait_until="commit")
+    inside = page.frame_locator("iframe[title='latent explorer']")
+    inside.get_by_role("button", name="Random z").click()
+    canvas = inside.locator("canvas.vae-core-picture[role=img]")
+    pixels = np.array(canvas.evaluate(READ)).reshape(9, 7, 4)[..., :3]
+    sliders = inside.locator(".vae-core-slider input").all()
+    model = VAE(VAEConfig(image_shape=(1, 9, 7), latent_dim=2, hidden=(12, 10)), seed=1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight *= 3
+    assert close(pixels, expected(model, [float(one.input_value()) for one in sliders]))
+    context.close()
+
+
 def test_markup_in_names_is_text(page: Page, tmp_path: Path) -> None:
     name = "<img src=x onerror=\"document.title='run'\"></script><b>"
     opened(page, export_page({name: vae(2), "b": vae(2)}, tmp_path / "page.html", LABELLED, title="T"))

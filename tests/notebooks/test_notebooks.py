@@ -30,12 +30,15 @@ def test_all_notebooks_run_and_two_runs_give_the_same_bytes(checkout: Path, shar
         executed = [json.loads(path.read_text()) for path in sorted((checkout / "build" / "notebooks").glob("*.ipynb"))]
         shutil.rmtree(checkout / "build")
     assert seen[0] == seen[1]
-    assert len([name for name in seen[0] if name.endswith(".png")]) == 27
+    assert len([name for name in seen[0] if name.endswith(".png")]) == 30
     assert {path.name for path in (checkout / "figures").iterdir()} == {"data"}
     for notebook in executed:
         code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
         shown = {kind for cell in code for output in cell["outputs"] for kind in output.get("data", {})}
-        assert {"image/png", "text/markdown", "application/vnd.jupyter.widget-view+json"} <= shown
+        assert {"image/png", "text/markdown", "text/html"} <= shown
+        assert "application/vnd.jupyter.widget-view+json" not in shown  # a widget is dead without its kernel
+        assert not notebook["metadata"].get("widgets")
+        assert "srcdoc=" in json.dumps(code)
     text = json.dumps(executed)
     assert text.count("Not the post's setting: no verdict.") == 8
 
