@@ -194,4 +194,4 @@ def test_the_published_numbers_are_good_enough() -> None:
 def test_command_help_names_every_command() -> None:
     for start in ([sys.executable, "-m", "vae_core"], [str(Path(sys.executable).with_name("vae-core"))]):
         told = subprocess.run([*start, "--help"], capture_output=True, text=True, check=True).stdout
-        assert {"reproduce", "status", "data", "forecast", "runs", "evaluate", "compare"} <= set(told.split())
+        assert {"reproduce", "status", "data", "forecast", "runs", "evaluate", "compare", "export"} <= set(told.split())

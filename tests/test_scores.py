@@ -361,3 +361,24 @@ def test_evaluate_refuses_what_it_cannot_measure(kept: dict[str, Path], tmp_path
         run("evaluate", kept["afresh"], "--data", "digit-sample")
     )
     assert run("evaluate", kept["afresh"], "--samples", 0).exit_code == 2
+
+
+def test_export_writes_a_page_with_or_without_images(kept: dict[str, Path], tmp_path: Path) -> None:
+    page = tmp_path / "new" / "page.html"
+    done = run("export", kept["afresh"], "-o", page)
+    assert done.exit_code == 0, done.output
+    assert re.match(rf"{re.escape(str(page))}: \d+\.\d MB, the decoder and sample images\n", done.stdout)
+    assert "32 sample images" in page.read_text()
+    done = run("export", kept["bare"], "-o", page, "--no-images")
+    assert done.stdout.endswith("MB, the decoder\n")
+    assert "and no images" in page.read_text()
+
+
+def test_export_refuses_what_it_cannot_write(kept: dict[str, Path], tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert "give --data" in refused(run("export", kept["bare"], "-o", page))
+    assert "holds no run" in refused(run("export", tmp_path, "-o", page))
+    (tmp_path / "file").touch()
+    refused(run("export", kept["afresh"], "-o", tmp_path / "file" / "page.html"))
+    assert not page.exists()
+    assert run("export", kept["afresh"]).exit_code == 2
