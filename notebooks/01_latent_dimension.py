@@ -199,8 +199,7 @@ save(figure, "latent_plane", alt=alt, caption="Two latent dimensions, drawn whol
 # The encoder sees such a draw. Reconstructions are held against the grey original. They and the generated
 # digits are **decoder means**, the probabilities of the pixels, without pixel noise.
 #
-# Training it all takes about 15 minutes on one core: `vae-core reproduce 01 --preset full`. Otherwise its
-# published results are loaded.
+# `vae-core reproduce 01 --preset full` trains it all. Otherwise its published results are loaded.
 
 # %%
 test = test_set.images.float() / 255
@@ -292,12 +291,12 @@ most, stop, best = tried[-1], verdict.enough(levels["nll"]), verdict.enough(leve
 lost = [d for d in tried if levels["pca_left"][d].value < levels["left"][d].value]
 crossing = f"PCA leaves less from {lost[0]} dimensions on" if lost else "PCA leaves more everywhere"
 parts = [
-    Panel(f"Likelihood: no dimension beats {stop}", "nats per image",
+    Panel(f"Likelihood: beyond chance none beats {stop}", "nats per image",
           [line("-ELBO", "negative_elbo", 1), line("NLL", "nll", 0)]),
     Panel(f"Reconstructions: {crossing}", "variance left", [line("VAE", "left", 0), line("PCA", "pca_left", 9)]),
     Panel(f"Used: {levels['used'][most].value:.0f} of {most} carry 0.1 nats or more", "dimensions",
           [line("all", "dim", 9), line("active", "active", 2), line("0.1 nats", "used", 0)]),
-    Panel(f"Generated digits are best at {best}", "Fréchet distance",
+    Panel(f"Generated digits: beyond chance none beats {best}", "Fréchet distance",
           [line("generated", "frechet", 0), line("reconstructed", "frechet_rebuilt", 1), line("floor", "floor", 9)],
           log=True),
 ]  # fmt: skip
@@ -306,11 +305,11 @@ parts = [
 title = f"From {tried[0]} to {most} latent dimensions, {rows[0]['source'].split(':')[0].upper()} binarised afresh"
 figure = panels(title, parts, across="latent dimensions", ticks=[d for d in (1, 2, 4, 10, 20, 50) if d in tried])
 ends = " and ".join(
-    f"at {d} an NLL of {levels['nll'][d].value:.1f} nats, {levels['left'][d].value:.2f} of the variance left, "
-    f"{levels['used'][d].value:.0f} dimensions in use and a Fréchet distance of {levels['frechet'][d].value:.1f}"
+    f"with {d} of them an NLL of {levels['nll'][d].value:.1f} nats, {levels['left'][d].value:.2f} of the variance "
+    f"left, {levels['used'][d].value:.0f} dimensions in use and a Fréchet distance of {levels['frechet'][d].value:.1f}"
     for d in (tried[0], most)
 )
-alt = f"Four small charts over latent dimensions: {ends}. No dimension beats the NLL at {stop}."
+alt = f"Four small charts over latent dimensions: {ends}. Beyond chance none beats the NLL at {stop}."
 caption = (
     f"Means of {counted} seeds, bars from least to most. NLL: {rows[0]['importance_samples']} importance samples of "
     f"{rows[0]['nll_images']:,} test images. Reconstructions and generated digits are decoder means; "
@@ -380,13 +379,13 @@ named = {"likelihood": "nll", "reconstructions": "left", "samples": "frechet", "
 print(verdict.latent_sweep({name: levels[key] for name, key in named.items()}, posts_setting=setting))
 
 # %% [markdown]
-# Back to your prediction. A bound that rises with every step speaks for the first choice and against
-# the third. In the sweep, look where each curve stops, and compare it with the dimensions in use: a model that uses
-# no more of them gains nothing from more.
+# Back to your prediction. A bound that rises with every step rules out the third choice. The Fréchet distance of
+# generated digits decides between the first two: if it falls up to 10, the first is right. For the choices 4 to 6
+# read the last verdict, and compare it with the dimensions in use: a model that uses no more of them gains nothing.
 #
-# Samples and reconstructions may be best at the same dimension and still part. Reconstructions get a latent vector
+# Samples and reconstructions may stop at the same dimension and still part. Reconstructions get a latent vector
 # that an image chose. Samples get one from the prior, and with more dimensions more of the prior lies where no
-# image is. So the distance of samples falls more slowly. Notebook 04 draws z from elsewhere.
+# image is. That may be why the distance of samples falls more slowly. Notebook 04 tests it by drawing z from elsewhere.
 
 # %% [markdown]
 # ## Explore

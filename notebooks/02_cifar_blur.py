@@ -39,7 +39,7 @@
 # trained on only 200, 100 or 25 images.
 #
 # **What you will do.** Train on exactly that few images, twice: with the loss that most tutorials
-# write, and with the same loss brought to its proper scale. Compare what each generates. Then put
+# write, and with the same error summed. Compare what each generates. Then put
 # four suspects side by side: the scale of the loss, squared error itself, the number of images, the
 # network.
 #
@@ -103,9 +103,8 @@ print(source, shape)
 # - **Sum of squares**: $a = 1$, so the variance is $1/2$.
 # - **Mean of squares**, the common habit: $a = 1/P$, so the variance is $P/2$.
 #
-# Pixels lie between 0 and 1. For 3,072 of them a deviation of $\sqrt{P/2}$ is 39 times the whole range,
-# in every pixel. Under such noise no image can be told from any other, and telling
-# them apart is exactly what the KL charges for.
+# Pixels lie between 0 and 1. A deviation of $\sqrt{P/2}$ is many times the whole range, in every pixel; the cell below
+# says how many. Under such noise telling images apart gains less than the KL charges for it.
 #
 # Both recipes below start the decoder's output at zero. A decoder that starts at the mean of the
 # images would draw their average before it has learned anything.
@@ -128,6 +127,7 @@ def trained(config, images, steps=steps, seed=seed):
 
 
 variances = {recipe: effective_variance(configure(recipe), beta=1.0) for recipe in recipes}
+print(f"{pixels:,} pixel values: a deviation of {recipes['mean of squares']:.0f} times the whole range")
 variances
 
 # %%
@@ -208,7 +208,7 @@ print(verdict.cifar_blur(naive, scaled, posts_setting=setting))
 #   compare it with. Against the sum of squares both roads would be walked at once.
 #
 # The networks are the one above and a small convolutional one. Each trains for the same number of
-# steps of 25 images. So 5,000 images are seen a few times each, and 25 thousands of times.
+# steps of 25 images, so many images are seen less often each; the cell below says how often.
 
 # %%
 losses |= {"learned sigma": {"likelihood": "gaussian", "sigma": "learned"},
@@ -226,6 +226,7 @@ plan += [(n, "sum of squares", "mlp", seed, 2 * sweep_steps, latent_dim) for n i
 plan += [(fewest, "sum of squares", "conv", seed, 2 * sweep_steps, latent_dim)]
 plan += [(max(sets), "sum of squares", "mlp", seed, sweep_steps, 64)]
 print(f"{len(plan)} trainings, {'now' if sweep else 'made before'}")
+print("; ".join(f"{n:,} images: {sweep_steps * min(25, n) / n:,.0f} passes over each" for n in sorted(sets)))
 
 # %%
 rows = []
@@ -295,7 +296,8 @@ told = [
     for key in ("sharpness, generated",) for loss in kinds for network in networks
 ]  # fmt: skip
 alt = f"Sharpness of generated images (0: as the data) after {', '.join(map(str, sizes))} images. {'; '.join(told)}."
-caption = f"{length:,} steps, {latents} latent dimensions; bars: twice the standard deviation of repeated trainings."
+caption = f"{length:,} steps, {latents} latent dimensions; bars: twice the pooled deviation of "
+caption += f"repeated trainings at {fewest} images, drawn at every point."
 save(figure, "cifar_sharpness", alt=alt, caption=caption, source=rows[0]["data"], svg=True)
 
 # %% [markdown]
@@ -335,7 +337,7 @@ print(verdict.blur_sources(parts["generated"], posts_setting=posts))
 # - *A learned sigma falls slowly*: by no more than the learning rate a step, in the logarithm. On images
 #   that can be learned by heart it would fall for ever, and the likelihood rise without bound.
 #
-# Doubling the steps, and the latent dimensions, shows how much of this matters.
+# More steps, and more latent dimensions, show how much of this matters.
 
 # %%
 twins = [(cells[row["images"], row["loss"], row["architecture"]], row) for row in rows if row not in grid]
@@ -420,7 +422,7 @@ save_results("02_cifar_blur", results)
 # %% [markdown]
 # ## Explore
 #
-# The model with the proper scale, trained on the fewest images. With the other recipe the sliders
+# The model with the sum of squares, trained on the fewest images. With the other recipe the sliders
 # do next to nothing. Try it: `explore(runs[numbers[-1], "mean of squares"].model, given)`.
 
 # %%

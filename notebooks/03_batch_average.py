@@ -157,7 +157,7 @@ for k, pair in enumerate(couples[:3], start=1):
     ]
     alt = (
         "First row: a generated image, image A, image B and their mean. Below: eight more generated images for each "
-        f"loss. Of 1,000 generated images are at the mean: {', '.join(told)}."
+        f"loss. At the mean are, of 1,000 generated images, {', '.join(told)}."
     )
     caption = f"{name}, pair {k}, {steps} steps, prior samples; variances of the Gaussian decoder as stated."
     saved[k] = save(figure, f"batch_average_{k}", alt=alt, caption=caption, source=source)

@@ -38,7 +38,7 @@
 # ---
 
 # %% [markdown]
-# # How to get sharper images
+# # How to get better images
 #
 # **What the post claims.** Nothing here: it shows blurry images and stops. It leaves open what a reader should do
 # instead.
@@ -113,8 +113,9 @@ for name in names:
 #
 # $$L = -\log p(x \mid z) + \beta\,\mathrm{KL}\big(q(z \mid x) \,\|\, N(0, I)\big)$$
 #
-# 1. **Mean of squares**: the post's recipe. A Gaussian likelihood of variance $P/2$, fully connected layers.
-# 2. **Sum of squares**: the same error at its proper scale, variance $1/2$.
+# 1. **Mean of squares**: what we take for the post's recipe. A Gaussian likelihood of variance
+#    $P/2$, fully connected layers.
+# 2. **Sum of squares**: the same error, summed: variance $1/2$.
 # 3. **Learned sigma**: the variance is one more weight. It ends near the error that is left.
 # 4. **Convolution**: the same likelihood, another network.
 # 5. **Logistic**: a discretised logistic of learned width gives each of the 256 grey levels a probability. It
@@ -344,8 +345,8 @@ for name, title in titles.items():
     print(verdict.ladder(blur, f"{title}: how far their sharpness is from right", posts_setting=setting))
 
 # %% [markdown]
-# A step counts as bought, or as hurt, where the seeds agree: where the 95% interval of the mean change over the
-# seeds leaves out 0. Three seeds are few, so a small gain can stay hidden.
+# A step counts where the 95% interval of its mean change over the seeds leaves out 0. Three seeds are few: all can have
+# the same sign, and it is still undecided. What a step buys also depends on the steps before it.
 #
 # All steps get the same number of training steps, and that is few. So a step can also win because it learns faster.
 #

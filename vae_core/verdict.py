@@ -21,13 +21,15 @@ def latent_dimension(elbo: Mapping[int, float], error: Mapping[int, float], *, p
     dims = sorted(elbo)
     if len(dims) < 2:
         return "No verdict: it takes two latent dimensions to compare."
+    if not all(map(isfinite, (*elbo.values(), *error.values()))):
+        return "No verdict: a number is not finite."
     steps = [(elbo[high] - elbo[low], 2 * (error[low] ** 2 + error[high] ** 2) ** 0.5) for low, high in pairwise(dims)]
     told = f"The test ELBO goes {', '.join(f'{elbo[d]:.1f}' for d in dims)} nats at {', '.join(map(str, dims))}."
     if all(gain > noise for gain, noise in steps):
         return f"The claim holds: every step up in latent dimension helps. {told}"
     if any(gain < -noise for gain, noise in steps):
         return f"The claim fails: a step up in latent dimension hurts. {told}"
-    return f"Undecided: a step is within two standard errors of nothing. {told}"
+    return f"Undecided: for at least one step chance may be all. {told}"
 
 
 class Level(NamedTuple):
@@ -80,19 +82,19 @@ def latent_sweep(measures: Mapping[str, Mapping[int, Level]], *, posts_setting: 
     if stop == most:
         told.append(f"The likelihood still improves at {most} dimensions, the most that were tried.")
     else:
-        worse = f", and is worse at {most}" if nll[stop].beats(nll[most]) else ""
-        told.append(f"The likelihood stops improving at {stop} dimensions{worse}.")
+        worse = f", and {most} are worse" if nll[stop].beats(nll[most]) else ""
+        told.append(f"Beyond chance no likelihood beats that of {stop} dimensions{worse}.")
     drawn, rebuilt = enough(samples), enough(seen)
-    best = f"samples are best at {drawn} dimensions, reconstructions at {rebuilt}"
+    best = f"beyond chance none beats {drawn} dimensions for samples, and {rebuilt} for reconstructions"
     if drawn == rebuilt:
-        told.append(f"Samples and reconstructions do not part: both are best at {drawn} dimensions.")
+        told.append(f"Samples and reconstructions do not part: beyond chance none beats {drawn} dimensions for either.")
     elif samples[drawn].beats(samples[rebuilt]) and seen[rebuilt].beats(seen[drawn]):
-        told.append(f"They part: {best}, and each is worse where the other is best.")
+        told.append(f"They part: {best}, and each is worse at the other's.")
     else:
-        told.append(f"Whether they part is undecided: {best}, but by no more than chance may do.")
+        told.append(f"Whether they part is undecided: {best}, but the difference may be chance.")
     if rebuilt_too := measures.get("rebuilt"):
         times = [f"{samples[d].value / rebuilt_too[d].value:.1f} at {d}" for d in sorted({2, 10, drawn})]
-        told.append(f"By the same distance samples are behind reconstructions, in times theirs: {', '.join(times)}.")
+        told.append(f"The distance of samples over that of reconstructions: {', '.join(times)}.")
     return " ".join(told)
 
 
@@ -108,14 +110,14 @@ def cifar_blur(naive: Mapping[int, float], scaled: Mapping[int, float], *, posts
         return "No verdict: a sharpness is not a number."
     blurry = -1.386  # log(1/4)
     if max(naive.values()) >= blurry:
-        return "The claim fails: with the naive loss the samples are not blurry for every number of images."
+        return "The claim fails: with the naive loss the samples are not blurry for at least one number of images."
     if min(scaled.values()) >= blurry:
         return (
             "The claim holds for the naive loss, but not because the images are few: "
             "the same network on the same images is not that blurry once the loss is scaled."
         )
     if max(scaled.values()) < blurry:
-        return "The claim holds, with the naive loss and with the scaled one: the scale of the loss is not the cause."
+        return "The claim holds, with the naive loss and with the scaled one: the scale alone does not undo the blur."
     return "The claim holds for the naive loss; for the scaled one it depends on the number of images."
 
 
@@ -181,18 +183,19 @@ def blur_sources(parts: Mapping[str, Part], *, posts_setting: bool) -> str:
     if set(parts) != set(CHANGES) or any(isnan(number) for part in parts.values() for number in part):
         return "No verdict: a change was not made, or nothing was repeated, so that chance is unknown."
     scale, images = parts["scale of the loss"], parts["number of images"]
-    rivals = [name for name in CHANGES if name not in ("scale of the loss", "learned width")]
-    name = max(rivals, key=lambda rival: abs(parts[rival].value))
-    lead = scale.value - abs(parts[name].value)
-    noise = 2 * sqrt(scale.error**2 + parts[name].error ** 2)
+    others = [name for name in CHANGES if name not in ("scale of the loss", "learned width")]
+    rivals = [name for name in others if parts[name].value > 2 * parts[name].error]  # what sharpens could be a remedy
     if scale.value <= 2 * scale.error:
         told = [f"The scale of the loss is no cause of the blur ({scale})."]
-    elif lead > noise:
-        told = [f"The scale of the loss is the largest part of the blur: its sum instead of its mean gives {scale}."]
-    elif lead < -noise:
-        told = [f"The scale of the loss is a part of the blur ({scale}), but not the largest: the {name} is."]
+    elif not rivals:
+        told = [
+            f"Of the suspects only the scale of the loss is shown to blur: its sum instead of its mean gives {scale}."
+        ]
     else:
-        told = [f"The scale of the loss is a part of the blur ({scale}), no larger for certain than the {name}."]
+        name = max(rivals, key=lambda rival: parts[rival].value)
+        lead, noise = scale.value - parts[name].value, 2 * sqrt(scale.error**2 + parts[name].error ** 2)
+        how = "no larger for certain than" if abs(lead) <= noise else "larger than" if lead > 0 else "smaller than"
+        told = [f"The scale of the loss is a part of the blur ({scale}), {how} the {name} ({parts[name]})."]
     if abs(images.value) <= 2 * images.error:
         told.append(f"The number of images makes no difference beyond chance ({images}).")
     elif images.value > 0:
@@ -208,9 +211,10 @@ def blur_sources(parts: Mapping[str, Part], *, posts_setting: bool) -> str:
         part = parts[change]
         way = "sharpens" if part.value > 0 else "blurs"
         way += " on average, not everywhere" if part.low < 0 < part.high else ""
-        told.append(
-            f"{words} {'changes nothing beyond chance' if abs(part.value) <= 2 * part.error else way} ({part})."
-        )
+        if abs(part.value) <= 2 * part.error:
+            both = min(-part.low, part.high) > 2 * part.error
+            way = "sharpens in some settings and blurs in others" if both else "changes nothing beyond chance"
+        told.append(f"{words} {way} ({part}).")
     return " ".join(told)
 
 
@@ -278,11 +282,11 @@ def ladder(scores: Mapping[str, Sequence[float]], what: str, *, posts_setting: b
         bought["nothing" if unsure else "helped" if falls[step] > 0 else "hurt"].append(step)
     first, *_, last = (fmean(values) for values in scores.values())
     told = [f"{what} goes from {first:.2f} to {last:.2f}."]
-    if not bought["helped"]:
-        return f"{told[0]} No step bought anything that {max(seeds)} seeds can tell."
-    best = max(bought["helped"], key=lambda step: falls[step])
-    told.append(f"Most was bought by: {best} ({falls[best]:+.2f}).")
-    for key, words in (("helped", "Helped too"), ("nothing", "Nothing that the seeds can tell"), ("hurt", "Hurt")):
+    best = max(bought["helped"], key=lambda step: falls[step], default="")
+    told.append(
+        f"Of the certain steps {best} bought the most ({falls[best]:+.2f})." if best else "No step helped for certain."
+    )
+    for key, words in (("helped", "Helped too"), ("nothing", "Undecided"), ("hurt", "Hurt")):
         named = [f"{step} ({falls[step]:+.2f})" for step in bought[key] if step != best]
         told += [f"{words}: {', '.join(named)}."] if named else []
     return " ".join(told)
