@@ -36,13 +36,20 @@ for about_runs in (runs, evaluate, compare, export):
 
 
 @main.command()
+@click.argument("figure", required=False, type=click.Path(path_type=Path))
 @one_line_errors
-def status() -> None:
-    """Show each notebook, whether its figures are fresh or why not, and where they come from."""
+def status(figure: Path | None) -> None:
+    """Show each notebook, whether its figures are fresh or why not, and where they come from.
+
+    With a FIGURE, such as figures/phase_diagram.png: all that it was made from, and the command that remakes it.
+    """
     from vae_core import fresh, provenance
     from vae_core.notebook import find_checkout, find_notebooks
 
     root = find_checkout()
+    if figure is not None:
+        click.echo("\n".join(fresh.story(figure, root)))
+        return
     manifest = provenance.read_json(root / "figures" / "manifest.json")
     for notebook in find_notebooks(root):
         reasons = fresh.stale(notebook, root)

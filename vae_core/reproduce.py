@@ -109,7 +109,7 @@ def _run(
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     output = root / "build" / "notebooks" / f"{notebook.name}.ipynb"
-    outcome = Outcome(notebook, settings, output, inputs=fresh.inputs(notebook, settings, root))
+    outcome = Outcome(notebook, settings, output, inputs=fresh.inputs(notebook, settings))
     job = staging / "job.json"
     job.write_text(json.dumps({"notebook": str(notebook.path), "output": str(outcome.output), "parameters": settings}))
     environment = os.environ | {
@@ -202,8 +202,7 @@ def _place(outcome: Outcome, root: Path, preset: str, say: Callable[[str], None]
             provenance.merge_results(target / "data", notebook.name, json.loads(path.read_text()))
     provenance.update_manifest(target / "manifest.json", notebook.name, entries)
     if not why:
-        record = target / "data" / "inputs.json"
-        provenance.write_json(record, provenance.read_json(record) | {notebook.name: outcome.inputs})
+        fresh.keep(root, notebook.name, outcome.inputs)
     outcome.published = not why
     outcome.figures = [target / path.relative_to(staged) for path in outcome.figures if path.parent.name != "data"]
     shutil.rmtree(staged.parent, ignore_errors=True)
