@@ -10,8 +10,8 @@ export VAE_CORE_DATA := $(abspath $(VAE_CORE_DATA))
 endif
 
 .PHONY: figures test lab check sync bench browser clean
-figures: $(READY)  ## execute all notebooks and regenerate figures/
-	$(BIN)/vae-core reproduce
+figures: $(READY)  ## regenerate figures/: notebooks whose figures are not fresh; FORCE=1: all
+	$(BIN)/vae-core reproduce $(if $(FORCE),--force)
 
 test: $(READY)  ## the whole test suite
 	$(BIN)/python -m pytest

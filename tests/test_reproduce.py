@@ -118,7 +118,7 @@ def test_publishing_and_playing(small: Path) -> None:
     assert played["figure_1.png"]["parameters"]["epochs"] == 7
     assert sum("not the published settings" in line for line in said) == 2
 
-    reproduce(checkout=small)  # the same again changes nothing, not even a date
+    reproduce(checkout=small, force=True)  # the same again changes nothing, not even a date
     assert {path: path.stat().st_mtime_ns for path in before} == dates
 
 

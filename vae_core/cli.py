@@ -36,16 +36,24 @@ for about_runs in (runs, evaluate, compare, export):
 
 
 @main.command()
+@click.argument("figure", required=False, type=click.Path(path_type=Path))
 @one_line_errors
-def status() -> None:
-    """Show each notebook, its figures, and whether they are the ones of the manifest."""
-    from vae_core import provenance
+def status(figure: Path | None) -> None:
+    """Show each notebook, whether its figures are fresh or why not, and where they come from.
+
+    With a FIGURE, such as figures/phase_diagram.png: all that it was made from, and the command that remakes it.
+    """
+    from vae_core import fresh, provenance
     from vae_core.notebook import find_checkout, find_notebooks
 
     root = find_checkout()
+    if figure is not None:
+        click.echo("\n".join(fresh.story(figure, root)))
+        return
     manifest = provenance.read_json(root / "figures" / "manifest.json")
     for notebook in find_notebooks(root):
-        click.echo(notebook.name)
+        reasons = fresh.stale(notebook, root)
+        click.echo(f"{notebook.name}: {'stale: ' + fresh.few(reasons) if reasons else 'fresh'}")
         for name in notebook.figures(notebook.parameters):
             path = root / "figures" / f"{name}.png"
             entry = manifest.get(path.name)
@@ -161,15 +169,20 @@ def forecast(name: str, likelihood: str, sigma: str, beta: float, limit: int | N
 )
 @click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a notebook parameter.")
 @click.option("--jobs", type=click.IntRange(1), help="Notebooks at once; as many as cores if not given.")
+@click.option("--force", is_flag=True, help="Run also the notebooks whose figures are fresh.")
 @one_line_errors
-def reproduce(names: tuple[str, ...], preset: str, parameters: tuple[tuple[str, str], ...], jobs: int | None) -> None:
+def reproduce(
+    names: tuple[str, ...], preset: str, parameters: tuple[tuple[str, str], ...], jobs: int | None, force: bool
+) -> None:
     """Execute notebooks headlessly and regenerate their figures.
 
     NAMES are notebooks, such as 01_latent_dimension or just 01; without any, all of them. Only the
     preset "post" with unchanged parameters and the named data writes to figures/; anything else
-    stays under build/figures/. Executed notebooks are kept in build/notebooks/.
+    stays under build/figures/. Executed notebooks are kept in build/notebooks/. A notebook is fresh, and not run
+    again, while its code cells, parameters, the package code that it reaches, versions, data and figures are those
+    of its last success.
     """
     from vae_core.reproduce import reproduce as run
 
-    outcomes = run(names, preset=preset, parameters=parameters, jobs=jobs, say=click.echo)
+    outcomes = run(names, preset=preset, parameters=parameters, jobs=jobs, force=force, say=click.echo)
     sys.exit(1 if any(outcome.error for outcome in outcomes) else 0)

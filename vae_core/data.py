@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from vae_core import samples
-from vae_core.download import DataUnavailable, download
+from vae_core.download import DataUnavailable, data_root, download
 from vae_core.likelihood import generator
 
 TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10"}
@@ -115,17 +115,6 @@ def batches(images: Tensor, batch_size: int, *, seed: int, epoch: int, shuffle: 
     order = order.to(images.device)
     for chosen in order.split(batch_size):
         yield images[chosen].float() / 255 if images.dtype == torch.uint8 else images[chosen]
-
-
-def data_root(root: str | os.PathLike | None = None) -> Path:
-    """The folder of data sets: ``root``, else ``$VAE_CORE_DATA``, else the user's cache folder."""
-    if root is None:
-        root = os.environ.get("VAE_CORE_DATA")
-    if not root:
-        import platformdirs
-
-        root = platformdirs.user_cache_dir("vae_core", appauthor=False)
-    return Path(root).expanduser()
 
 
 def binarise(images: Tensor, *key: int | str) -> Tensor:

@@ -4,13 +4,38 @@ Torchvision checks and unpacks; this brings the archives, because torchvision's 
 gives up nor continues.
 """
 
+import hashlib
+import os
 import time
 from pathlib import Path
 from typing import Any
 
+UNPACKED = {"mnist": "MNIST/raw", "fashion-mnist": "FashionMNIST/raw", "cifar10": "cifar-10-batches-py"}
+
 
 class DataUnavailable(RuntimeError):
     """A data set is neither on disk nor, in reasonable time, on the network."""
+
+
+def data_root(root: str | os.PathLike | None = None) -> Path:
+    """The folder of data sets: ``root``, else ``$VAE_CORE_DATA``, else the user's cache folder."""
+    if root is None:
+        root = os.environ.get("VAE_CORE_DATA")
+    if not root:
+        import platformdirs
+
+        root = platformdirs.user_cache_dir("vae_core", appauthor=False)
+    return Path(root).expanduser()
+
+
+def fingerprint(name: str, root: str | os.PathLike | None = None) -> str:
+    """A digest of the names and sizes of a data set's files; empty where there are none, as for what is built in."""
+    unpacked, found = data_root(root) / UNPACKED.get(name, name), hashlib.sha256()
+    folder = unpacked if unpacked.is_dir() else data_root(root) / name if name in UNPACKED else Path(name)
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    for path in files:
+        found.update(f"{path.relative_to(folder)} {path.stat().st_size}\n".encode())
+    return found.hexdigest() if files else ""
 
 
 _unreachable: dict[tuple[str, str], str] = {}  # a notebook asks for two splits; the network is tried once

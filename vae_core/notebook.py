@@ -26,6 +26,7 @@ class Notebook(NamedTuple):
     least: dict[str, int]  # the smallest whole number, also of each item of a comma list
     declared: tuple[str, ...]  # figure names; "{key}" stands for each item of the parameter "key"
     cells: int
+    code: str  # of its code cells but the parameters
 
     def settings(self, preset: str, overrides: dict[str, Any]) -> dict[str, Any]:
         """All parameters under a preset, with the overrides that this notebook has."""
@@ -100,7 +101,8 @@ def _read_notebook(folder: Path, name: str) -> Notebook:
     if unknown:
         raise ValueError(f"{text}: a preset sets {', '.join(sorted(unknown))}, which is no parameter")
     presets, figures = own.get("presets", {}), tuple(own.get("figures", ()))
-    return Notebook(name, pair, parameters, presets, own.get("least", {}), figures, len(source.cells))
+    code = "\n\n".join(c.source for c in source.cells if c.cell_type == "code" and c.source not in tagged)
+    return Notebook(name, pair, parameters, presets, own.get("least", {}), figures, len(source.cells), code)
 
 
 def parse_parameters(notebooks: Sequence[Notebook], given: Sequence[tuple[str, str]]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vae_core import provenance
+from vae_core import fresh, provenance
 from vae_core.notebook import Notebook, find_checkout, find_notebooks, parse_parameters
 
 KINDS = (".png", ".html")  # what says of itself what it shows
@@ -34,6 +34,7 @@ class Outcome:
     peak_bytes: int = 0
     published: bool = False
     figures: list[Path] = field(default_factory=list)
+    inputs: dict[str, Any] = field(default_factory=dict)  # as they were when it began
 
 
 def reproduce(
@@ -43,12 +44,14 @@ def reproduce(
     parameters: Sequence[tuple[str, str]] = (),
     checkout: Path | None = None,
     jobs: int | None = None,
+    force: bool = False,
     say: Callable[[str], None] = print,
 ) -> list[Outcome]:
     """Execute notebooks and put their figures where they belong; one outcome a notebook.
 
     A published figure is replaced only after its notebook succeeded, and only with preset "post",
-    unchanged parameters and the named data; everything else stays under ``build/figures/``.
+    unchanged parameters and the named data; everything else stays under ``build/figures/``. A notebook whose published
+    figures are those that it would make is not run again, unless ``force``.
 
     Raises:
         ValueError: before anything runs, on unknown names or parameters, or a folder that cannot be written.
@@ -62,6 +65,14 @@ def reproduce(
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
             raise ValueError(f"{folder} cannot be written ({error.strerror}): free it or clone elsewhere") from None
+    if preset == "post" and not overrides and not force:
+        why = {notebook.name: fresh.stale(notebook, root) for notebook in notebooks}
+        for name, reasons in why.items():
+            say(f"{name}: {'to be run: ' + fresh.few(reasons) if reasons else 'fresh'}")
+        notebooks = [notebook for notebook in notebooks if why[notebook.name]]
+        if not notebooks:
+            say("nothing to do; --force runs them all the same")
+            return []
     lines = _Lines(notebooks, say)
     running: list[subprocess.Popen] = []
     placing = threading.Lock()
@@ -97,7 +108,8 @@ def _run(
     staging = root / "build" / "staging" / notebook.name
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
-    outcome = Outcome(notebook, settings, root / "build" / "notebooks" / f"{notebook.name}.ipynb")
+    output = root / "build" / "notebooks" / f"{notebook.name}.ipynb"
+    outcome = Outcome(notebook, settings, output, inputs=fresh.inputs(notebook, settings))
     job = staging / "job.json"
     job.write_text(json.dumps({"notebook": str(notebook.path), "output": str(outcome.output), "parameters": settings}))
     environment = os.environ | {
@@ -189,6 +201,8 @@ def _place(outcome: Outcome, root: Path, preset: str, say: Callable[[str], None]
         elif path.suffix == ".json":
             provenance.merge_results(target / "data", notebook.name, json.loads(path.read_text()))
     provenance.update_manifest(target / "manifest.json", notebook.name, entries)
+    if not why:
+        fresh.keep(root, notebook.name, outcome.inputs)
     outcome.published = not why
     outcome.figures = [target / path.relative_to(staged) for path in outcome.figures if path.parent.name != "data"]
     shutil.rmtree(staged.parent, ignore_errors=True)

@@ -1,0 +1,151 @@
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from test_reproduce import DRAW, small, write_pair  # noqa: F401
+
+from vae_core import fresh
+from vae_core.notebook import Notebook, find_notebooks
+from vae_core.provenance import sha256
+from vae_core.reproduce import reproduce
+
+CODE = "from vae_core import fit, load_images\nfrom vae_core.explore import explore\n"
+
+
+def notebook(code: str = CODE, **parameters) -> Notebook:
+    return Notebook("00_a", Path("a.ipynb"), parameters, {}, {}, (), 2, code)
+
+
+def test_the_code_that_a_notebook_can_reach() -> None:
+    reached = set(fresh.inputs(notebook(), {})["package"])
+    assert {
+        "__init__.py",
+        "runs.py",
+        "train.py",
+        "model.py",
+        "data.py",
+        "explore.py",
+        "page.py",
+        "explore.js",
+    } <= reached
+    assert not {"reproduce.py", "cli.py", "verdict.py", "rivals.py"} & reached
+    assert "verdict.py" in fresh.inputs(notebook("from vae_core import verdict"), {})["package"]
+    assert "pairs.py" in fresh.inputs(notebook("import vae_core.pairs"), {})["package"]
+    assert set(fresh.inputs(notebook("%matplotlib inline\n!ls\nx = 1"), {})["package"]) == {"__init__.py"}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"cells": "other"}, ["its code cells"]),
+        ({"parameters": {"epochs": 2}}, ["parameter epochs"]),
+        ({"parameters": {"epochs": 1, "seed": 0}}, ["parameter seed"]),
+        ({"package": {"train.py": "1", "data.py": "2"}}, ["vae_core/data.py", "vae_core/train.py"]),
+        ({"versions": {"torch": "9"}}, ["the version of torch"]),
+        ({"data": {"mnist": "other"}}, ["the data mnist"]),
+        ({}, []),
+    ],
+)
+def test_changes_are_named(change: dict, told: list[str]) -> None:
+    before = {"cells": "c", "parameters": {"epochs": 1}, "package": {"train.py": "0"}, "versions": {"torch": "2"},
+              "data": {"mnist": "m"}}  # fmt: skip
+    assert fresh.changes(before, before | change) == told
+    assert fresh.changes({}, before) == ["no record of how they were made"]
+
+
+def test_few_reasons() -> None:
+    assert fresh.few(["a", "b", "c"]) == "a, b, c"
+    assert fresh.few(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
+
+
+def test_other_files_of_a_data_set_are_other_data(tmp_path: Path) -> None:
+    from vae_core.download import fingerprint
+
+    assert fingerprint("mnist", tmp_path) == fingerprint("digits-sample", tmp_path) == ""
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "a").write_text("12")
+    first = fingerprint("mnist", tmp_path)
+    assert first
+    (raw / "a").write_text("34")
+    assert fingerprint("mnist", tmp_path) == first  # names and sizes
+    (raw / "a").write_text("345")
+    assert fingerprint("mnist", tmp_path) != first
+    assert fingerprint(str(raw), tmp_path) == fingerprint("mnist", tmp_path)
+
+
+def rewritten(small: Path, *cells: str) -> None:  # noqa: F811
+    write_pair(small / "notebooks", "00_draws", *cells, figures=("figure_{names}",))
+
+
+@pytest.mark.notebook
+def test_only_what_changed_is_run_again(small: Path) -> None:  # noqa: F811
+    said: list[str] = []
+
+    def again(**more) -> list[bool]:
+        said.clear()
+        return [outcome.published for outcome in reproduce(checkout=small, say=said.append, **more)]
+
+    assert again() == [True]
+    assert said[0] == "00_draws: to be run: no record of how they were made, figures/figure_1.png is missing, " \
+                      "figures/figure_2.png is missing"  # fmt: skip
+    record = json.loads((small / "figures" / "data" / "inputs.json").read_text())["00_draws"]
+    assert record["parameters"]["epochs"] == 3
+    assert again() == []
+    assert said == ["00_draws: fresh", "nothing to do; --force runs them all the same"]
+    assert again(force=True) == [True]
+
+    figure = small / "figures" / "figure_1.png"
+    digest = sha256(figure)
+    figure.write_bytes(b"not a picture")
+    assert again() == [True]
+    assert said[0] == "00_draws: to be run: figures/figure_1.png is another file"
+    assert sha256(figure) == digest
+
+    rewritten(small, DRAW + "print('more')")
+    [one] = find_notebooks(small)
+    assert fresh.stale(one, small) == ["its code cells"]
+    assert again() == [True]
+    assert again() == []
+
+
+@pytest.mark.notebook
+def test_a_run_that_failed_leaves_the_record_of_the_last_success(small: Path) -> None:  # noqa: F811
+    reproduce(checkout=small)
+    before = (small / "figures" / "data" / "inputs.json").read_bytes()
+    rewritten(small, DRAW + "raise ValueError('no')")
+    [outcome] = reproduce(checkout=small, say=lambda _: None)
+    assert "ValueError" in (outcome.error or "")
+    assert (small / "figures" / "data" / "inputs.json").read_bytes() == before
+    assert fresh.stale(find_notebooks(small)[0], small) == ["its code cells"]
+
+
+def git(folder: Path, *words: str) -> None:
+    own = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run(["git", *own, *words], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.mark.notebook
+def test_a_figure_tells_its_story_and_keeps_the_commit_that_made_it(small: Path) -> None:  # noqa: F811
+    git(small, "init", "-q")
+    git(small, "add", "-A")
+    git(small, "commit", "-qm", "first")
+    reproduce(checkout=small, say=lambda _: None)
+    first = subprocess.run(["git", "rev-parse", "HEAD"], cwd=small, capture_output=True, text=True).stdout.strip()
+    told = fresh.story(Path("figures/figure_1.png"), small)
+    text = "\n".join(told)
+    assert f"commit:      {first}, clean" in told
+    assert "epochs=3" in text
+    assert "threads: 1" in text
+    assert "(this file)" in text
+    assert "remake:      vae-core reproduce 00_draws --force" in told
+    git(small, "add", "-A")
+    git(small, "commit", "-qm", "figures")
+    reproduce(checkout=small, force=True, say=lambda _: None)  # the same, from another commit: the record stays
+    assert fresh.story(Path("figure_1.png"), small) == told
+    assert not subprocess.run(["git", "status", "--porcelain", "figures"], cwd=small, capture_output=True).stdout
+    (small / "figures" / "figure_1.png").write_bytes(b"")
+    assert "NOT this file" in "\n".join(fresh.story(Path("figure_1.png"), small))
+    with pytest.raises(ValueError, match="is no published figure"):
+        fresh.story(Path("other.png"), small)

@@ -1,0 +1,150 @@
+"""What the figures of a notebook depend on, and what of it has changed since they were made. Loads nothing heavy."""
+
+import ast
+import hashlib
+import re
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from vae_core import _HOME, provenance
+from vae_core.download import fingerprint
+from vae_core.notebook import Notebook
+
+PACKAGE = Path(__file__).parent
+LIBRARIES = (*provenance.PACKAGES, "scipy", "scikit-learn", "pillow")
+
+
+def inputs(notebook: Notebook, settings: dict[str, Any]) -> dict[str, Any]:
+    """Digests of a notebook's code cells, of the package code that it can reach and of its data; versions; parameters.
+
+    Prose is no part of it.
+    """
+    names = str(settings.get("data", "")).split(",")
+    return {
+        "cells": hashlib.sha256(notebook.code.encode()).hexdigest(),
+        "parameters": settings,
+        "package": {name: _digest(path) for name, path in sorted(_reached(notebook.code).items())},
+        "versions": provenance.versions() | {name: metadata.version(name) for name in LIBRARIES},
+        "data": {name: fingerprint(name) for name in names if name},
+    }
+
+
+def commit(root: Path) -> dict[str, Any]:
+    """The commit that is checked out, and whether notebooks and package are as it has them."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--", "notebooks", "vae_core", "requirements.lock")
+        return {"commit": git("rev-parse", "HEAD"), "clean": not changed}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": "unknown", "clean": False}
+
+
+def keep(root: Path, name: str, made: dict[str, Any]) -> None:
+    """Record what the figures of a notebook were made from; one that says the same of another commit stays."""
+    path = root / "figures" / "data" / "inputs.json"
+    records = provenance.read_json(path)
+    if changes(records.get(name, {}), made):
+        provenance.write_json(path, records | {name: made | commit(root)})
+
+
+def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs, in words; nothing where the figures would come out the same."""
+    if not before:
+        return ["no record of how they were made"]
+    told = ["its code cells"] if before.get("cells") != now["cells"] else []
+    for kind, words in (("parameters", "parameter {}"), ("package", "vae_core/{}"), ("versions", "the version of {}"),
+                        ("data", "the data {}")):  # fmt: skip
+        old, new = before.get(kind, {}), now[kind]
+        told += [words.format(key) for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    return told
+
+
+def few(reasons: list[str]) -> str:
+    """The first reasons, and how many more there are."""
+    return ", ".join(reasons[:3]) + (f" and {len(reasons) - 3} more" if len(reasons) > 3 else "")
+
+
+def stale(notebook: Notebook, root: Path) -> list[str]:
+    """Why the published figures of a notebook are not those that it would make now; empty if they are."""
+    settings = notebook.settings("post", {})
+    recorded = provenance.read_json(root / "figures" / "data" / "inputs.json").get(notebook.name, {})
+    told = changes(recorded, inputs(notebook, settings))
+    manifest = provenance.read_json(root / "figures" / "manifest.json")
+    own = {name: entry for name, entry in manifest.items() if entry["notebook"] == notebook.name}
+    missing = {f"{name}.png" for name in notebook.figures(settings)} - set(own)
+    for name in sorted(missing | set(own)):
+        path = root / "figures" / name
+        if not path.exists():
+            told.append(f"figures/{name} is missing")
+        elif name not in own or provenance.sha256(path) != own[name]["sha256"]:
+            told.append(f"figures/{name} is another file")
+    return told
+
+
+def _reached(code: str) -> dict[str, Path]:
+    """The files of the package that a notebook's code can reach by imports, by name."""
+    found: dict[str, Path] = {}
+    waiting = _imports(code)
+    while waiting:
+        name = waiting.pop()
+        path = PACKAGE / f"{name}.py"
+        if path.name in found or not path.exists():
+            continue
+        found[path.name] = path
+        text = path.read_text(encoding="utf-8")
+        waiting |= _imports(text)
+        for other in re.findall(r"with_name\(\"([\w.]+)\"\)", text):  # what is read, not imported
+            found[other] = PACKAGE / other
+    return found
+
+
+def _imports(code: str) -> set[str]:
+    """The modules of the package that code imports, also by the package's own names."""
+    found = {"__init__"}
+    for node in ast.walk(ast.parse(re.sub(r"^\s*[%!].*$", "", code, flags=re.MULTILINE))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "vae_core":
+            inner = (node.module or "").split(".")[1:]
+            found |= set(inner[:1]) or {_HOME.get(alias.name, alias.name) for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("vae_core.")}
+    return found
+
+
+@cache
+def _digest(path: Path) -> str:
+    return provenance.sha256(path)
+
+
+def story(path: Path, root: Path) -> list[str]:
+    """From what a published figure was made, a line each.
+
+    Raises:
+        ValueError: for a file that the manifest does not know.
+    """
+    entry = provenance.read_json(root / "figures" / "manifest.json").get(path.name)
+    if entry is None:
+        raise ValueError(f"{path} is no published figure: vae-core status lists them")
+    record = provenance.read_json(root / "figures" / "data" / "inputs.json").get(entry["notebook"], {})
+    held = root / "figures" / path.name
+    same = "this file" if held.exists() and provenance.sha256(held) == entry["sha256"] else "NOT this file"
+    code = hashlib.sha256("".join(record.get("package", {}).values()).encode()).hexdigest()
+    facts = {
+        "sha256": f"{entry['sha256']} ({same})",
+        "notebook": f"{entry['notebook']}, code cells {record.get('cells', 'unknown')[:12]}",
+        "commit": f"{record.get('commit', 'unknown')}, {'clean' if record.get('clean') else 'with changes or unknown'}",
+        "package": f"{len(record.get('package', {}))} files, {code[:12]}",
+        "data": f"{entry['source']}; " + ", ".join(f"{k} {v[:12]}" for k, v in record.get("data", {}).items()),
+        "parameters": ", ".join(f"{k}={v!r}" for k, v in entry["parameters"].items()),
+        "seed": entry["seed"],
+        "versions": ", ".join(f"{k} {v}" for k, v in record.get("versions", entry["versions"]).items()),
+        "device": f"cpu, threads: {entry['threads']}, {entry['machine']}",
+        "alt text": entry["alt"],
+        "remake": f"vae-core reproduce {entry['notebook']} --force",
+    }
+    return [f"{name + ':':<12} {fact}" for name, fact in facts.items()]
