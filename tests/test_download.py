@@ -83,9 +83,9 @@ class Handler(BaseHTTPRequestHandler):
         began, at = time.monotonic(), start
         while at < end:
             piece = data[at : head if at < head else min(end, at + max(1, min(1 << 16, int(rate / 20))))]
-            self.wfile.write(piece)
             at += len(piece)
-            seen["sent"] += len(piece)
+            seen["sent"] += len(piece)  # before: whoever has the last byte may look at once
+            self.wfile.write(piece)
             if self.server.closing.wait(max(0, (at - head) / rate - time.monotonic() + began)):
                 return
 

@@ -44,10 +44,30 @@ def test_z_can_be_read_set_and_observed() -> None:
     explorer.z = [0.5, -1, 2]
     assert seen == [(0.5, -1.0, 2.0)]
     assert [slider.value for slider in explorer.sliders] == [0.5, -1, 2]
-    explorer.canvas.z1 = 1.25  # what the browser sends
-    assert explorer.z == seen[-1] == (0.5, 1.25, 2.0)
+    explorer.canvas.z1 = 1.26  # what the browser sends
+    assert explorer.z == seen[-1] == (0.5, 1.26, 2.0)
+    explorer.z = torch.tensor([0.513, 0, -0.249])
+    assert explorer.z == (0.52, 0, -0.24)  # the places where a slider can stand
     explorer.z = (7.5, 0, 0)  # further out than the sliders went
     assert (explorer.sliders[0].min, explorer.sliders[0].max, explorer.sliders[0].value) == (-8, 8, 7.5)
+
+
+def test_an_observer_may_fail_or_move_z_itself() -> None:
+    explorer = explore(vae(2))
+
+    def fail(_) -> None:
+        raise RuntimeError("an observer of the user's")
+
+    explorer.observe(fail, "z")
+    with pytest.raises(RuntimeError, match="user's"):
+        explorer.canvas.z0 = 0.5
+    explorer.unobserve(fail, "z")
+    explorer.z = (1, 1)
+    assert (explorer.canvas.z0, explorer.canvas.z1, explorer.sliders[1].value) == (1, 1, 1)
+    explorer.observe(lambda change: setattr(explorer, "z", (change.new[0], change.new[0])), "z")
+    explorer.canvas.z0 = -2.0  # a projection onto the diagonal
+    assert explorer.z == (-2, -2)
+    assert (explorer.canvas.z1, explorer.sliders[1].value) == (-2, -2)
 
 
 @pytest.mark.parametrize("z", [(1, 2), (1, 2, 3, 4), (1, 2, float("nan")), (1, 2, float("inf")), (1, 2, "much"), 3])
@@ -75,12 +95,23 @@ def test_several_models_stand_side_by_side_and_along_share_one_z() -> None:
 def test_images_give_codes_places_and_classes() -> None:
     model = vae(2)
     told, packs, _, _ = describe(model, LABELLED, None)
-    codes = torch.frombuffer(bytearray(packs["codes"]), dtype=torch.float32).reshape(-1, 2)
+    codes = codes_of(packs)
     means = encode_means(model, IMAGES)
     assert torch.equal(codes, torch.cat([means, means]))  # to encode, and on the plane
     assert packs["pictures"] == IMAGES.numpy().tobytes()
     assert told["classes"] == ["5", "6", "7"]
     assert told["labels"] == told["groups"][0]["dots"] == [i % 3 for i in range(20)]
+
+
+def codes_of(packs: dict[str, bytes]) -> torch.Tensor:
+    return torch.frombuffer(bytearray(packs["codes"]), dtype=torch.float32).reshape(-1, 2)
+
+
+def test_along_every_stop_encodes_with_its_own_encoder() -> None:
+    models = [VAE(VAEConfig(image_shape=(1, 8, 8), latent_dim=2, hidden=(8,)), seed=seed) for seed in (1, 2)]
+    told, packs, _, _ = describe(dict(zip("ab", models, strict=True)), IMAGES, "kappa")
+    assert torch.equal(codes_of(packs), torch.cat([encode_means(model, IMAGES) for model in models]))
+    assert told["groups"][0]["names"] == ["z[0]", "z[1]"]  # their nats differ from stop to stop
 
 
 def test_an_image_far_out_widens_the_sliders() -> None:
@@ -110,10 +141,10 @@ def test_a_decoder_too_large_for_the_browser_decodes_in_the_kernel_and_says_so(t
     assert "too large for the browser" in json.loads(explorer.canvas.told)["note"]
     assert explorer.canvas.weights == b""
     explorer.canvas.send = lambda content, buffers=None: sent.append((content, buffers))
-    explorer._decode(explorer.canvas, {"group": 0, "chosen": 0, "z": [0.5, -0.5]}, [])
+    explorer._decode(explorer.canvas, {"view": 7, "group": 0, "chosen": 0, "z": [0.5, -0.5]}, [])
     with torch.no_grad():
         expected = (model.decode(torch.tensor([[0.5, -0.5]])).mean[0] * 255).round().byte()
-    assert sent == [({"group": 0}, [expected.numpy().tobytes()])]
+    assert sent == [({"view": 7, "group": 0}, [expected.numpy().tobytes()])]
     with torch.no_grad():
         model.output_bias[:] = float("nan")
     explorer._decode(explorer.canvas, {"group": 0, "chosen": 0, "z": [0.5, -0.5]}, [])

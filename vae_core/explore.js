@@ -112,8 +112,8 @@ function decoder({ layers, mean }, [channels, height, width], take) {
     const { data } = image;
     for (let i = 0; i < channels * pixels; i++) {
       let value = x[i] + bias[i];
+      if (!Number.isFinite(value)) throw new Error("The model draws no numbers: some of its weights are not finite.");
       if (mean === "sigmoid") value = 1 / (1 + Math.exp(-value));
-      if (Number.isNaN(value)) throw new Error("The model draws no numbers: some of its weights are not finite.");
       const level = 255 * value; // the array rounds it and holds it within 0 and 255
       if (channels === 3) data[4 * (i % pixels) + Math.floor(i / pixels)] = level;
       else data[4 * i] = data[4 * i + 1] = data[4 * i + 2] = level;
@@ -131,7 +131,7 @@ function unpack(told, packs) {
   const groups = told.groups.map((group) => ({
     ...group,
     decoders: group.decoders.map((one) => (one.layers ? decoder(one, group.shape, take) : null)),
-    codes: rows(group.images, group.latent),
+    codes: group.decoders.map(() => rows(group.images, group.latent)), // each by its own encoder
     at: rows(group.dots.length, 2), // where the dots are
   }));
   if (weight !== weights.length || code !== codes.length) throw new Error("its numbers are cut short.");
@@ -145,7 +145,7 @@ function make(kind, properties = {}, ...children) {
   const element = Object.assign(document.createElement(kind), rest);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   // JupyterLab's command mode takes keys from inputs that do not say this
-  if (["input", "button", "select", "canvas"].includes(kind)) element.setAttribute("data-lm-suppress-shortcuts", "true");
+  if (["input", "button", "select", "canvas", "summary"].includes(kind)) element.setAttribute("data-lm-suppress-shortcuts", "true");
   element.append(...children);
   return element;
 }
@@ -181,14 +181,18 @@ function pictureOf(pictures, at, [channels, height, width]) {
 // z is {get(i), set(values), chosen()}; what sets it calls draw()
 function column(group, all, z, say, ask) {
   const { shape, latent } = group;
-  const canvas = canvasOf(shape), problem = make("p", { className: "vae-core-problem", hidden: true });
+  const canvas = canvasOf(shape), problem = make("p", { className: "vae-core-problem", hidden: true, attributes: { role: "alert" } });
   canvas.setAttribute("role", "img");
   const now = () => Array.from({ length: latent }, (_, i) => z.get(i));
   const put = (values, told) => {
     const bad = values.findIndex((value) => !Number.isFinite(value));
-    if (bad >= 0) return fail(`z[${bad}] is not a number: the encoder's weights may not be finite.`);
+    if (bad >= 0) {
+      fail(`z[${bad}] is not a number: the encoder's weights may not be finite.`);
+      return false;
+    }
     z.set(values);
     if (told) say(`${group.name ? group.name + ": " : ""}${told}`);
+    return true;
   };
   const name = () => (group.steps ? `${group.along} ${group.steps[z.chosen()]}` : group.name);
   const caption = make("figcaption");
@@ -210,10 +214,14 @@ function column(group, all, z, say, ask) {
     canvas.setAttribute("aria-label", `${name() || "decoded image"} at z = ${values.map((v) => v.toFixed(2)).join(", ")}`);
     pad?.draw();
     strip.stale();
+    if (values.some((value) => Math.abs(value) > group.reach + STEP)) say("z is further out than the plane and the traversal");
     const decode = group.decoders[z.chosen()];
     try {
       if (decode) show(decode(values));
-      else ask(values);
+      else {
+        if (!canvas.dataset.drawn) fail("Waiting for the kernel to decode.");
+        ask(values);
+      }
     } catch (error) {
       fail(error.message);
     }
@@ -233,7 +241,7 @@ function column(group, all, z, say, ask) {
     })),
   );
   const parts = [caption, canvas, problem, tools, ...(pad ? [pad.element] : []), strip.element];
-  return { element: make("figure", { className: "vae-core-model" }, ...parts), draw, put, show, fail, group };
+  return { element: make("figure", { className: "vae-core-model" }, ...parts), draw, put, show, fail, group, codes: () => group.codes[z.chosen()] };
 }
 
 async function copy(text) {
@@ -241,11 +249,12 @@ async function copy(text) {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    const area = make("textarea", { value: text });
+    const area = make("textarea", { value: text }), before = document.activeElement;
     document.body.append(area);
     area.select();
     const done = document.execCommand("copy");
     area.remove();
+    before?.focus();
     return done;
   }
 }
@@ -306,7 +315,7 @@ function plane(group, all, now, put) {
     brush.fillRect(x - 2, y - 2, 4, 4);
   });
   function draw() {
-    const pen = canvas.getContext("2d"), [x, y] = place(now());
+    const pen = canvas.getContext("2d"), [x, y] = place(now().map(held));
     pen.clearRect(0, 0, 2 * side, 2 * side);
     pen.drawImage(ground, 0, 0);
     for (const [ink, line] of [["white", 9], ["black", 4]]) {
@@ -324,16 +333,19 @@ function plane(group, all, now, put) {
     put([held((2 * (event.clientX - box.left) / box.width - 1) * reach), held((1 - 2 * (event.clientY - box.top) / box.height) * reach)]);
   };
   canvas.onpointerdown = (event) => {
+    if (event.button) return;
     canvas.setPointerCapture(event.pointerId);
     point(event);
   };
-  canvas.onpointermove = (event) => event.buttons && point(event);
+  canvas.onpointermove = (event) => canvas.hasPointerCapture(event.pointerId) && point(event);
   canvas.ondblclick = () => put([0, 0], "prior mean");
   canvas.onkeydown = (event) => {
     const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
     if (event.key === "Home") put([0, 0], "prior mean");
-    else if (way) put(now().map((value, i) => held(value + 0.1 * way[i])));
-    else return;
+    else if (way) {
+      const to = now().map((value, i) => held(value + 0.1 * way[i]));
+      put(to, `z = ${to.map((value) => value.toFixed(2)).join(", ")}`);
+    } else return;
     event.preventDefault();
     event.stopPropagation();
   };
@@ -349,10 +361,10 @@ function plane(group, all, now, put) {
 
 // --- what acts on all models -----------------------------------------------------------------
 
-function toolbar(all, columns, say) {
+function toolbar(all, columns, say, undo) {
   const everywhere = (values, told) => {
-    for (const one of columns) one.put(values(one.group));
-    say(told);
+    const done = columns.map((one) => one.put(values(one.group, one.codes())));
+    if (told && done.every(Boolean)) say(told);
   };
   const seed = number(0, 4294967295, 0);
   const random = button("Random z", "a sample of the prior; the seed then goes up by one", () => {
@@ -372,16 +384,16 @@ function toolbar(all, columns, say) {
   for (let i = 0; i < images; i++) {
     const canvas = canvasOf(all.groups[0].shape, 40);
     canvas.getContext("2d").putImageData(pictureOf(all.pictures, i, all.groups[0].shape), 0, 0);
-    const act = () => everywhere((group) => [...group.codes[i]], `encoded ${what(i)}`);
+    const act = () => everywhere((_, codes) => [...codes[i]], `encoded ${what(i)}`);
     const cell = make("button", { type: "button", className: "vae-core-cell", onclick: act, title: what(i) }, canvas);
     cell.setAttribute("aria-label", `encode ${what(i)}`);
     thumbs.append(cell);
   }
-  const walk = () => {
+  const walk = (quiet) => {
     const [a, b] = [from, to].map((input) => Math.min(images - 1, Math.max(0, Math.floor(Number(input.value)) || 0)));
     const t = Number(along.value);
-    everywhere((group) => [...group.codes[a]].map((value, i) => (1 - t) * value + t * group.codes[b][i]),
-      `${Math.round(100 * t)}% of the way from ${what(a)} to ${what(b)}`);
+    everywhere((_, codes) => [...codes[a]].map((value, i) => (1 - t) * value + t * codes[b][i]),
+      quiet === true ? "" : `${Math.round(100 * t)}% of the way from ${what(a)} to ${what(b)}`);
   };
   const from = number(0, images - 1, 0, walk), to = number(0, images - 1, Math.min(1, images - 1), walk);
   const along = range(0, 1, 0.01, 0, walk);
@@ -392,11 +404,17 @@ function toolbar(all, columns, say) {
     const began = performance.now();
     const step = (time) => {
       along.value = still() ? 1 : Math.min(1, Math.max(0, (time - began) / 3000));
-      walk();
+      walk(Number(along.value) < 1);
       if (Number(along.value) < 1) going = requestAnimationFrame(step);
     };
     step(began);
   });
+  const stop = () => cancelAnimationFrame(going); // any other touch ends the walk
+  for (const kind of ["pointerdown", "keydown"]) {
+    document.addEventListener(kind, stop, true);
+    undo.push(() => document.removeEventListener(kind, stop, true));
+  }
+  undo.push(stop);
   const path = make("div", { className: "vae-core-tools" }, play, labelled("from image", from), labelled("to", to), along);
   return [row, make("div", {}, make("div", { textContent: "Encode an image:" }), thumbs, path)];
 }
@@ -409,7 +427,7 @@ const LOOK = `
 .vae-core canvas { image-rendering: pixelated; max-width: 100%; vertical-align: top; }
 .vae-core-picture, .vae-core-pad { border: 1px solid #8888; }
 .vae-core-pad { touch-action: none; cursor: crosshair; background: #fff; margin-top: 8px; }
-.vae-core-keys { margin: 2px 0; font-size: 12px; }
+.vae-core-keys { margin: 2px 0; padding: 2px; font-size: 12px; background: #fff; color: #000; }
 .vae-core-tools { display: flex; flex-wrap: wrap; align-items: center; gap: 6px; margin: 6px 0; }
 .vae-core label { display: inline-flex; align-items: center; gap: 4px; }
 .vae-core input[type="number"] { width: 5.5em; }
@@ -426,13 +444,13 @@ const LOOK = `
 `;
 
 // all groups under one toolbar; zs: one z a group; returns what draws them
-function board(root, all, zs, ask = () => {}) {
+function board(root, all, zs, undo = [], ask = () => {}) {
   const status = make("div", { className: "vae-core-status", attributes: { role: "status" } });
   const say = (text) => (status.textContent = text);
   const columns = all.groups.map((group, g) => column(group, all, zs[g], say, (values) => ask(g, values)));
   const models = make("div", { className: "vae-core-models" }, ...columns.map((one) => one.element));
   root.classList.add("vae-core");
-  const [bar, images] = toolbar(all, columns, say);
+  const [bar, images] = toolbar(all, columns, say, undo);
   // the picture near the sliders: below it in a notebook with several models, beside it with one
   const rows = columns.length > 1 ? [bar, images, status, models] : [bar, status, models, images];
   root.append(make("style", { textContent: LOOK }), ...rows);
@@ -457,12 +475,22 @@ function render({ model, el }) {
     const zs = all.groups.map((group, g) => ({
       get: (i) => model.get(`z${starts[g] + i}`),
       set: (values) => {
-        values.forEach((value, i) => model.set(`z${starts[g] + i}`, value));
+        const held = (value) => Math.min(group.reach, Math.max(-group.reach, value));
+        const shown = (value) => Number((Math.round(held(value) / STEP) * STEP).toFixed(6)); // as a slider can
+        values.forEach((value, i) => model.set(`z${starts[g] + i}`, shown(value)));
         model.save_changes();
       },
       chosen: () => (group.steps ? model.get("chosen") : 0),
     }));
-    const shown = board(el, all, zs, (g, values) => model.send({ group: g, chosen: zs[g].chosen(), z: values }));
+    const view = Math.random(), busy = [], next = []; // one question at a time; what comes meanwhile is asked last
+    const ask = (g, values) => {
+      next[g] = values;
+      if (busy[g]) return;
+      busy[g] = true;
+      next[g] = null;
+      model.send({ view, group: g, chosen: zs[g].chosen(), z: values });
+    };
+    const shown = board(el, all, zs, undo, ask);
     shown.columns.forEach((one, g) => {
       let waiting = false; // several numbers of one z change at once: draw once, before the next frame
       const soon = () => {
@@ -476,18 +504,32 @@ function render({ model, el }) {
       }
     });
     const answer = (message, buffers) => {
+      if (message.view !== view) return;
+      busy[message.group] = false;
+      if (next[message.group]) ask(message.group, next[message.group]);
       const one = shown.columns[message.group];
       if (message.problem) one.fail(message.problem);
       else one.show(pictureOf(bytesOf(buffers[0]), 0, one.group.shape));
     };
     model.on("msg:custom", answer);
     const reset = (event) => {
+      if (event.target.closest?.(".widget-readout")) return; // there it selects the number
       const slider = event.target.closest?.(`.vae-core-z.${all.id}`);
       const name = slider && [...slider.classList].find((one) => /^vae-core-z\d+$/.test(one));
       if (!name) return;
       model.set(name.slice("vae-core-".length), 0);
       model.save_changes();
     };
+    // ipywidgets names no handle, and JupyterLab's command mode takes its arrow keys
+    const dress = (slider) => {
+      const handle = slider?.querySelector(".noUi-handle");
+      handle?.setAttribute("aria-label", slider.querySelector(".widget-label")?.textContent || "z");
+      handle?.setAttribute("data-lm-suppress-shortcuts", "true");
+    };
+    const focused = (event) => dress(event.target.closest?.(`.vae-core-z.${all.id}`));
+    document.addEventListener("focusin", focused);
+    const later = setTimeout(() => document.querySelectorAll(`.vae-core-z.${all.id}`).forEach(dress), 500);
+    undo.push(() => document.removeEventListener("focusin", focused), () => clearTimeout(later));
     document.addEventListener("dblclick", reset);
     undo.push(() => model.off("msg:custom", answer), () => document.removeEventListener("dblclick", reset));
   } catch (error) {
@@ -503,12 +545,16 @@ export function page(root, told, packs) {
     root.replaceChildren();
     const all = unpack(told, packs);
     const sliders = all.groups.map((group) => group.names.map((text, i) => {
-      const input = range(-group.reach, group.reach, STEP, 0), output = make("output", { textContent: "0.00" });
+      const input = range(-group.reach, group.reach, STEP, 0), output = make("output", { textContent: "0.00", attributes: { "aria-live": "off" } });
       input.setAttribute("aria-label", text);
       return { input, output, row: make("div", { className: "vae-core-slider" }, make("span", { textContent: text }), input, output) };
     }));
     let shown;
-    const steps = all.groups.map((group) => group.steps && range(0, group.steps.length - 1, 1, group.first, () => shown.columns[0].draw()));
+    const steps = all.groups.map((group) => group.steps && range(0, group.steps.length - 1, 1, group.first, () => stepped()));
+    const stepped = () => {
+      steps[0].setAttribute("aria-valuetext", all.groups[0].steps[steps[0].value]);
+      shown.columns[0].draw();
+    };
     const zs = all.groups.map((_, g) => ({
       get: (i) => Number(sliders[g][i].input.value),
       set: (values) => {
@@ -526,6 +572,7 @@ export function page(root, told, packs) {
       const box = make("div");
       if (steps[g]) {
         steps[g].setAttribute("aria-label", all.groups[g].along);
+        stepped();
         box.append(make("div", { className: "vae-core-slider" }, make("span", { textContent: all.groups[g].along }), steps[g]));
       }
       for (const i of all.groups[g].order) {

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import anywidget
 import ipywidgets as widgets
+import numpy as np
 import torch
 import traitlets
 from IPython.core.getipython import get_ipython
@@ -49,9 +50,7 @@ def explore(model: Models, images: Images | None = None, *, along: str | None = 
 class Explorer(widgets.VBox):
     """Real ipywidgets sliders, linked in the browser to a canvas that decodes there."""
 
-    z = traitlets.Tuple(help="the latent vector, of several models one after the other; finite floats")
-
-    _moved = False  # by the browser
+    z = traitlets.Any(help="the latent vector, of several models one after the other, in steps of a slider")
 
     def __init__(self, described: Described) -> None:
         groups = described.told["groups"]
@@ -86,7 +85,11 @@ class Explorer(widgets.VBox):
         starts = [0, *accumulate(group["latent"] for group in groups)]
         columns = [
             widgets.VBox(
-                [self.sliders[start + i] for i in group["order"]], layout={"width": "auto", "flex": "1 1 15em"}
+                [
+                    *([widgets.Label(group["name"])] if group["name"] else []),
+                    *(self.sliders[start + i] for i in group["order"]),
+                ],
+                layout={"width": "auto", "flex": "1 1 15em"},
             )
             for start, group in zip(starts[:-1], groups, strict=True)
         ]
@@ -103,25 +106,24 @@ class Explorer(widgets.VBox):
         self.canvas.on_msg(self._decode)
 
     def _hear(self, _: Any) -> None:
-        """The browser moved: tell Python, and send nothing back, which would be late and pull at the slider."""
-        self._moved = True
+        """The browser moved."""
         self.z = tuple(getattr(self.canvas, f"z{i}") for i in range(len(self.sliders)))
-        self._moved = False
 
     @traitlets.validate("z")
     def _check(self, proposal: Any) -> tuple[float, ...]:
         try:
             z = tuple(float(value) for value in proposal["value"])
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RuntimeError):
             raise traitlets.TraitError(f"z must be numbers, not {proposal['value']!r}") from None
         if len(z) != len(self.sliders) or not all(map(math.isfinite, z)):
             raise traitlets.TraitError(f"z must be {len(self.sliders)} finite numbers, not {z}")
-        return z
+        return tuple(round(round(value / STEP) * STEP, 6) for value in z)  # as a slider can show
 
     @traitlets.observe("z")
     def _move(self, change: Any) -> None:
-        if self._moved:
-            return
+        there = [getattr(self.canvas, f"z{i}") for i in range(len(self.sliders))]
+        if np.allclose(there, change["new"], rtol=0, atol=1e-6):
+            return  # it comes from there: an answer would be late, and pull at the slider
         with self.canvas.hold_trait_notifications():
             for i, (value, slider) in enumerate(zip(change["new"], self.sliders, strict=True)):
                 reach = float(max(slider.max, math.ceil(abs(value))))
@@ -131,16 +133,18 @@ class Explorer(widgets.VBox):
 
     def _decode(self, _: object, asked: Any, __: object) -> None:
         """For a decoder too large for the browser: the image of a z, from the kernel."""
-        model = self._models[asked["group"]][asked["chosen"]]
-        with torch.no_grad():
-            z = torch.tensor([asked["z"]]).to(model.output_bias)
-            image = model.decode(z).mean[0].cpu()
-        if not image.isfinite().all():
-            problem = "The model draws no numbers: some of its weights are not finite."
-            self.canvas.send({"group": asked["group"], "problem": problem})
+        about = {"view": asked.get("view"), "group": asked["group"]}
+        try:
+            model = self._models[asked["group"]][asked["chosen"]]
+            with torch.no_grad():
+                image = model.decode(torch.tensor([asked["z"]]).to(model.output_bias)).mean[0].cpu()
+            if not image.isfinite().all():
+                raise ValueError("some of the model's weights are not finite")
+        except Exception as error:  # said in the widget, where it is missed
+            self.canvas.send(about | {"problem": f"The kernel could not decode: {error}."})
             return
         pixels = (image.clip(0, 1) * 255).round().byte().numpy()
-        self.canvas.send({"group": asked["group"]}, buffers=[pixels.tobytes()])
+        self.canvas.send(about, buffers=[pixels.tobytes()])
 
 
 class _Canvas(anywidget.AnyWidget):

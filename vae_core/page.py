@@ -79,10 +79,8 @@ def describe(model: Models, images: Images | None, along: str | None) -> Describ
     codes: list[np.ndarray] = []
     models, too_large = [], ""
     for members in [named] if along else [{name: one} for name, one in named.items()]:
-        first = next(iter(members.values()))
-        group, numbers = _group(
-            first, pictures, None if labels is None else [classes.index(n) for n in labels.tolist()]
-        )
+        among = None if labels is None else [classes.index(label) for label in labels.tolist()]
+        group, numbers = _group(list(members.values()), pictures, among)
         group["name"] = "" if along else next(iter(members))
         group |= {"along": along, "steps": list(members) if along else None, "first": 0}
         group["decoders"] = [_decoder(one, weights) for one in members.values()]
@@ -108,24 +106,27 @@ def describe(model: Models, images: Images | None, along: str | None) -> Describ
     return Described(told, packs, models, too_large)
 
 
-def _group(model: VAE, pictures: Tensor | None, classes: list[int] | None) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """What is the same for all decoders of one z, and the latent vectors that go with it."""
-    config = model.config
-    order, names, codes, dots = list(range(config.latent_dim)), [f"z[{i}]" for i in range(config.latent_dim)], [], []
-    shown = np.zeros((0, config.latent_dim))
+def _group(
+    members: list[VAE], pictures: Tensor | None, classes: list[int] | None
+) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """What decoders of one z have in common, and the latent vectors that each encoder gives the images."""
+    latent = members[0].config.latent_dim
+    order, names, dots = list(range(latent)), [f"z[{i}]" for i in range(latent)], []
+    codes: list[np.ndarray] = []
     if pictures is not None:
-        used = kl_by_dimension(model, pictures[:DOTS])
-        order = used.argsort(descending=True).tolist()
-        names = [f"z[{i}] {kl:.2f} nats" for i, kl in enumerate(used)]
-        means = encode_means(model, pictures[: max(SHOWN, DOTS if config.latent_dim == 2 else 0)]).numpy()
-        shown = means[:SHOWN]
-        codes.append(shown)
-        if config.latent_dim == 2:
-            codes.append(means)
-            dots = [0] * len(means) if classes is None else classes[: len(means)]
-    furthest = float(np.nan_to_num(np.abs(shown), posinf=0.0).max(initial=0.0))
-    told = {"shape": list(config.image_shape), "latent": config.latent_dim, "order": order, "names": names,
-            "reach": max(REACH, float(math.ceil(furthest))), "images": len(shown), "dots": dots}  # fmt: skip
+        many = [encode_means(one, pictures[: DOTS if latent == 2 else SHOWN]).numpy() for one in members]
+        codes = [means[:SHOWN] for means in many]
+        if len(members) == 1:  # several have each their own order of use
+            used = kl_by_dimension(members[0], pictures[:DOTS])
+            order = used.argsort(descending=True).tolist()
+            names = [f"{name} {kl:.2f} nats" for name, kl in zip(names, used, strict=True)]
+            if latent == 2:
+                codes.append(many[0])
+                dots = [0] * len(many[0]) if classes is None else classes[: len(many[0])]
+    furthest = max((float(np.nan_to_num(np.abs(one), posinf=0.0).max(initial=0.0)) for one in codes), default=0.0)
+    told = {"shape": list(members[0].config.image_shape), "latent": latent, "order": order, "names": names,
+            "reach": max(REACH, float(math.ceil(furthest))), "images": len(codes[0]) if codes else 0,
+            "dots": dots}  # fmt: skip
     return told, codes
 
 

@@ -186,6 +186,13 @@ def test_the_plane_is_pointed_at_and_moved_by_keys(two) -> None:
     page.keyboard.press("ArrowUp")
     page.keyboard.press("ArrowLeft")
     assert places(page) == pytest.approx([-0.1, 0.2])
+    assert said(page) == "two: z = -0.10, 0.20"
+    slider = page.locator(".vae-core-slider input").first.bounding_box()
+    page.mouse.move(slider["x"] + slider["width"] / 2, slider["y"] + slider["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 5, box["y"] + 5, steps=4)  # a drag that began elsewhere is not the pad's
+    page.mouse.up()
+    assert places(page)[1] == pytest.approx(0.2)
     pad.dblclick()
     assert places(page) == [0, 0]
     colours = {tuple(pixel) for pixel in np.array(pad.evaluate(READ)).reshape(-1, 4)[:, :3].tolist()}
@@ -234,6 +241,8 @@ def test_along_goes_from_model_to_model_with_the_same_z(page: Page, tmp_path: Pa
         assert close(drawn(page), expected(model, z))
         assert page.locator("figcaption").inner_text() == f"kappa {name}"
     assert places_of_z(page) == z
+    page.get_by_role("button", name="encode image 2").click()
+    assert places_of_z(page) == pytest.approx(encode_means(models["3"], IMAGES)[2].tolist(), abs=0.011)
 
 
 def places_of_z(page: Page) -> list[float]:
@@ -253,6 +262,7 @@ def test_weights_that_are_no_numbers_give_a_message(page: Page, tmp_path: Path) 
         model.encoder[-1].bias[:] = float("nan")
     opened(page, export_page(model, tmp_path / "page.html", IMAGES))
     page.get_by_role("button", name="encode image 0").click()
+    assert said(page) == ""
     assert "z[0] is not a number" in page.locator(".vae-core-problem").inner_text()
     assert places(page) == [0, 0]
 
@@ -316,7 +326,7 @@ def test_a_broken_file_and_a_browser_without_scripts_say_so(browser: Browser, pa
 def test_everything_is_named_for_a_screen_reader_and_reached_by_tab(two) -> None:
     page, _ = two
     unnamed = """() => [...document.querySelectorAll('button, input, select, canvas[role], canvas[tabindex]')]
-        .filter((one) => !(one.getAttribute('aria-label') || one.textContent.trim()
+        .filter((one) => !(one.getAttribute('aria-label') || (one.localName !== 'select' && one.textContent.trim())
             || one.closest('label')?.textContent.trim()
             || one.closest('details:not([open])')))
         .map((one) => one.outerHTML)"""
