@@ -54,6 +54,19 @@ def test_changes_are_named(change: dict, told: list[str]) -> None:
     assert fresh.changes({}, before) == ["no record of how they were made"]
 
 
+def test_comments_docstrings_and_layout_are_no_change_of_code(tmp_path: Path) -> None:
+    texts = [
+        'def f(x):\n    """Say."""\n    return x + 1\n',
+        'def f(x):\n    """Say more."""\n\n    # a comment\n    return (x\n        + 1)\n',
+        'def f(x):\n    """Say."""\n    return x + 2\n',
+    ]
+    paths = [tmp_path / f"{i}.py" for i in range(3)]
+    for path, text in zip(paths, texts, strict=True):
+        path.write_text(text)
+    same, also, other = map(fresh._digest, paths)
+    assert same == also != other
+
+
 def test_few_reasons() -> None:
     assert fresh.few(["a", "b", "c"]) == "a, b, c"
     assert fresh.few(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
@@ -149,3 +162,31 @@ def test_a_figure_tells_its_story_and_keeps_the_commit_that_made_it(small: Path)
     assert "NOT this file" in "\n".join(fresh.story(Path("figure_1.png"), small))
     with pytest.raises(ValueError, match="is no published figure"):
         fresh.story(Path("other.png"), small)
+
+
+@pytest.mark.notebook
+def test_verify_compares_bytes_here_and_numbers_elsewhere(small: Path) -> None:  # noqa: F811
+    from vae_core.verify import verify
+
+    said: list[str] = []
+    with pytest.raises(ValueError, match="has no published figures"):
+        verify(checkout=small)
+    reproduce(checkout=small, say=lambda _: None)
+    results, record = small / "figures" / "data" / "results.json", small / "figures" / "data" / "inputs.json"
+    before = {path: path.read_bytes() for path in (small / "figures").rglob("*") if path.is_file()}
+    assert verify(checkout=small, say=said.append)
+    assert said[-1] == "00_draws: the same (by bytes)"
+    assert {path: path.read_bytes() for path in before} == before
+
+    (small / "figures" / "figure_2.png").write_bytes(b"another")
+    assert not verify(checkout=small, say=said.append)
+    assert said[-1] == "00_draws: NOT the same: figure_2.png (by bytes)"
+
+    record.write_text(record.read_text().replace('"torch": "', '"torch": "0.'))
+    assert verify(checkout=small, say=said.append)
+    assert said[-1].startswith("00_draws: the same (by numbers, on another machine")
+    results.write_text(results.read_text().replace('"value": 3', '"value": 4'))
+    assert not verify(checkout=small, say=said.append)
+    assert "NOT the same: epochs (3, published 4) (by numbers" in said[-1]
+    results.write_text(results.read_text().replace('"value": 4', '"value": 4, "standard_error": 0.6'))
+    assert verify(checkout=small, say=said.append)

@@ -40,6 +40,7 @@ LAYERS = {
     "notebook": {"data"},
     "fresh": {"__init__", "download", "notebook", "provenance"},
     "reproduce": {"fresh", "notebook", "provenance"},
+    "verify": {"fresh", "notebook", "provenance", "reproduce"},
     "rivals": set(),
     "pairs": {"ensemble", "likelihood", "metrics", "model", "objective", "train"},
     "post": {"notebook", "provenance"},
@@ -56,6 +57,7 @@ LAYERS = {
         "post",
         "provenance",
         "reproduce",
+        "verify",
     },
     "__main__": {"cli"},
 }
@@ -206,4 +208,6 @@ def test_the_published_numbers_are_good_enough() -> None:
 def test_command_help_names_every_command() -> None:
     for start in ([sys.executable, "-m", "vae_core"], [str(Path(sys.executable).with_name("vae-core"))]):
         told = subprocess.run([*start, "--help"], capture_output=True, text=True, check=True).stdout
-        assert {"reproduce", "status", "data", "forecast", "runs", "evaluate", "compare", "export"} <= set(told.split())
+        assert {"reproduce", "status", "data", "forecast", "runs", "evaluate", "compare", "export", "verify"} <= set(
+            told.split()
+        )

@@ -19,7 +19,8 @@ def main() -> None:
     vae-core reproduce            all notebooks, all published figures
     vae-core reproduce 03 --preset fast
                                   one notebook, in seconds, into build/figures/
-    vae-core status               which figures there are, and from what
+    vae-core status               which figures there are, and from what; what is stale
+    vae-core verify 03            make a notebook's figures again, and compare them with the published ones
     vae-core figures --for-post DIR
                                   the nine panels, as the post names its files
     vae-core data                 which data sets there are, and where
@@ -66,6 +67,21 @@ def status(figure: Path | None) -> None:
             else:
                 state = f"from {entry['source']}"
             click.echo(f"  {name:<28} {state}")
+
+
+@main.command()
+@click.argument("names", nargs=-1)
+@click.option("--jobs", type=click.IntRange(1), help="Notebooks at once; as many as cores if not given.")
+@one_line_errors
+def verify(names: tuple[str, ...], jobs: int | None) -> None:
+    """Make the figures of notebooks again, into build/verify/, and compare them with the published ones.
+
+    By bytes on the machine and with the versions that made them, otherwise by the numbers of results.json, within twice
+    the standard error of their difference; it says which. Exit code 1 where they differ. NAMES as for reproduce.
+    """
+    from vae_core.verify import verify as run
+
+    sys.exit(0 if run(names, jobs=jobs, say=click.echo) else 1)
 
 
 @main.command()

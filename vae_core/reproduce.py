@@ -45,13 +45,15 @@ def reproduce(
     checkout: Path | None = None,
     jobs: int | None = None,
     force: bool = False,
+    target: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> list[Outcome]:
     """Execute notebooks and put their figures where they belong; one outcome a notebook.
 
     A published figure is replaced only after its notebook succeeded, and only with preset "post",
     unchanged parameters and the named data; everything else stays under ``build/figures/``. A notebook whose published
-    figures are those that it would make is not run again, unless ``force``.
+    figures are those that it would make is not run again, unless ``force``. With a ``target`` all are run, and what
+    they make goes there.
 
     Raises:
         ValueError: before anything runs, on unknown names or parameters, or a folder that cannot be written.
@@ -65,7 +67,7 @@ def reproduce(
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
             raise ValueError(f"{folder} cannot be written ({error.strerror}): free it or clone elsewhere") from None
-    if preset == "post" and not overrides and not force:
+    if preset == "post" and not overrides and not force and target is None:
         why = {notebook.name: fresh.stale(notebook, root) for notebook in notebooks}
         for name, reasons in why.items():
             say(f"{name}: {'to be run: ' + fresh.few(reasons) if reasons else 'fresh'}")
@@ -80,7 +82,7 @@ def reproduce(
     def work(notebook: Notebook) -> Outcome:
         outcome = _run(notebook, notebook.settings(preset, overrides), root, running, lines)
         with placing:
-            _place(outcome, root, preset if not overrides else "", say=lines.say)
+            _place(outcome, root, preset if not overrides else "", say=lines.say, target=target)
         return outcome
 
     began = time.monotonic()
@@ -163,7 +165,7 @@ def _run(
     return outcome
 
 
-def _place(outcome: Outcome, root: Path, preset: str, say: Callable[[str], None]) -> None:
+def _place(outcome: Outcome, root: Path, preset: str, say: Callable[[str], None], target: Path | None) -> None:
     """Move the figures of a successful run to ``figures/``, or to ``build/figures/`` with a line that says why.
 
     Of a run of the unchanged preset "full", the results of its sweeps are published.
@@ -187,7 +189,8 @@ def _place(outcome: Outcome, root: Path, preset: str, say: Callable[[str], None]
     why = "" if preset == "post" else "not the published settings"
     if not why and sources - asked:
         why = f"made from {', '.join(sorted(sources))}, not {settings.get('data')}"
-    target = root / "build" / "figures" if why else root / "figures"
+    why = why or ("to be compared" if target else "")
+    target = target or (root / "build" / "figures" if why else root / "figures")
     for path in outcome.figures:
         if path.name.startswith("sweep_"):
             facts = provenance.read_json(path)
@@ -207,7 +210,7 @@ def _place(outcome: Outcome, root: Path, preset: str, say: Callable[[str], None]
     outcome.figures = [target / path.relative_to(staged) for path in outcome.figures if path.parent.name != "data"]
     shutil.rmtree(staged.parent, ignore_errors=True)
     if why:
-        say(f"{notebook.name}: {why}, so its figures stay in build/figures/")
+        say(f"{notebook.name}: {why}, so its figures stay in {target.relative_to(root)}/")
 
 
 def _cores() -> int:
