@@ -126,3 +126,32 @@ def _digest(path: Path) -> str:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body[:1] = [ast.Pass()]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def story(path: Path, root: Path) -> list[str]:
+    """From what a published figure was made, a line each.
+
+    Raises:
+        ValueError: for a file that the manifest does not know.
+    """
+    entry = provenance.read_json(root / "figures" / "manifest.json").get(path.name)
+    if entry is None:
+        raise ValueError(f"{path} is no published figure: vae-core status lists them")
+    record = provenance.read_json(root / "figures" / "data" / "inputs.json").get(entry["notebook"], {})
+    held = root / "figures" / path.name
+    same = "this file" if held.exists() and provenance.sha256(held) == entry["sha256"] else "NOT this file"
+    code = hashlib.sha256("".join(record.get("package", {}).values()).encode()).hexdigest()
+    facts = {
+        "sha256": f"{entry['sha256']} ({same})",
+        "notebook": f"{entry['notebook']}, code cells {record.get('cells', 'unknown')[:12]}",
+        "commit": f"{record.get('commit', 'unknown')}, {'clean' if record.get('clean') else 'with changes or unknown'}",
+        "package": f"{len(record.get('package', {}))} files, {code[:12]}",
+        "data": f"{entry['source']}; " + ", ".join(f"{k} {v[:12]}" for k, v in record.get("data", {}).items()),
+        "parameters": ", ".join(f"{k}={v!r}" for k, v in entry["parameters"].items()),
+        "seed": entry["seed"],
+        "versions": ", ".join(f"{k} {v}" for k, v in record.get("versions", entry["versions"]).items()),
+        "device": f"cpu, threads: {entry['threads']}, {entry['machine']}",
+        "alt text": entry["alt"],
+        "remake": f"vae-core reproduce {entry['notebook']} --force",
+    }
+    return [f"{name + ':':<12} {fact}" for name, fact in facts.items()]
