@@ -28,7 +28,7 @@ def inputs(notebook: Notebook, settings: dict[str, Any]) -> dict[str, Any]:
         "parameters": settings,
         "package": {name: _digest(path) for name, path in sorted(_reached(notebook.code).items())},
         "versions": provenance.versions() | {name: metadata.version(name) for name in LIBRARIES},
-        "data": {name: fingerprint(name) for name in names if name},
+        "data": {name: _fingerprint(name) for name in names if name},
     }
 
 
@@ -90,18 +90,21 @@ def stale(notebook: Notebook, root: Path) -> list[str]:
 def _reached(code: str) -> dict[str, Path]:
     """The files of the package that a notebook's code can reach by imports, by name."""
     found: dict[str, Path] = {}
-    waiting = _imports(code)
+    waiting = set(_imports(code))
     while waiting:
-        name = waiting.pop()
-        path = PACKAGE / f"{name}.py"
-        if path.name in found or not path.exists():
-            continue
-        found[path.name] = path
-        text = path.read_text(encoding="utf-8")
-        waiting |= _imports(text)
-        for other in re.findall(r"with_name\(\"([\w.]+)\"\)", text):  # what is read, not imported
-            found[other] = PACKAGE / other
+        path = PACKAGE / f"{waiting.pop()}.py"
+        if path.name not in found and path.exists():
+            more, read = _needs(path)
+            found |= {path.name: path} | {name: PACKAGE / name for name in read}
+            waiting |= more
     return found
+
+
+@cache
+def _needs(path: Path) -> tuple[set[str], list[str]]:
+    """The modules that a module imports, and the files beside it that it reads."""
+    text = path.read_text(encoding="utf-8")
+    return _imports(text), re.findall(r"with_name\(\"([\w.]+)\"\)", text)
 
 
 def _imports(code: str) -> set[str]:
@@ -114,6 +117,11 @@ def _imports(code: str) -> set[str]:
         elif isinstance(node, ast.Import):
             found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("vae_core.")}
     return found
+
+
+@cache
+def _fingerprint(name: str) -> str:
+    return fingerprint(name)
 
 
 @cache
