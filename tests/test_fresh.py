@@ -1,5 +1,6 @@
 import json
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -190,3 +191,24 @@ def test_verify_compares_bytes_here_and_numbers_elsewhere(small: Path) -> None: 
     assert "NOT the same: epochs (3, published 4) (by numbers" in said[-1]
     results.write_text(results.read_text().replace('"value": 4', '"value": 4, "standard_error": 0.6'))
     assert verify(checkout=small, say=said.append)
+
+
+@pytest.mark.notebook
+def test_a_notebook_that_hangs_is_stopped_and_nothing_is_published(small: Path) -> None:  # noqa: F811
+    import psutil
+
+    rewritten(small, "import time\nprint('here')", "time.sleep(600)")
+    [outcome] = reproduce(checkout=small, timeout=12, say=lambda _: None)
+    assert outcome.error == "no end after 12 s; it was at cell 3"
+    assert not list((small / "figures").rglob("*.png"))
+    time.sleep(2)
+    assert not [p for p in psutil.process_iter(["cmdline"]) if str(small) in " ".join(p.info["cmdline"] or [])]
+
+
+def test_a_second_run_in_the_same_checkout_is_refused(small: Path) -> None:  # noqa: F811
+    from filelock import FileLock
+
+    (small / "build").mkdir()
+    with FileLock(small / "build" / ".reproduce.lock"), pytest.raises(ValueError, match="another reproduce is at work"):
+        reproduce(checkout=small, say=lambda _: None)
+    assert not list((small / "figures").iterdir())

@@ -185,10 +185,16 @@ def forecast(name: str, likelihood: str, sigma: str, beta: float, limit: int | N
 )
 @click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a notebook parameter.")
 @click.option("--jobs", type=click.IntRange(1), help="Notebooks at once; as many as cores if not given.")
+@click.option("--timeout", type=click.FloatRange(1), metavar="SECONDS", help="Stop a notebook that takes longer.")
 @click.option("--force", is_flag=True, help="Run also the notebooks whose figures are fresh.")
 @one_line_errors
 def reproduce(
-    names: tuple[str, ...], preset: str, parameters: tuple[tuple[str, str], ...], jobs: int | None, force: bool
+    names: tuple[str, ...],
+    preset: str,
+    parameters: tuple[tuple[str, str], ...],
+    jobs: int | None,
+    force: bool,
+    timeout: float | None,
 ) -> None:
     """Execute notebooks headlessly and regenerate their figures.
 
@@ -200,5 +206,5 @@ def reproduce(
     """
     from vae_core.reproduce import reproduce as run
 
-    outcomes = run(names, preset=preset, parameters=parameters, jobs=jobs, force=force, say=click.echo)
+    outcomes = run(names, preset=preset, parameters=parameters, jobs=jobs, force=force, timeout=timeout, say=click.echo)
     sys.exit(1 if any(outcome.error for outcome in outcomes) else 0)

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from vae_core import fresh, provenance
 from vae_core.notebook import Notebook, find_checkout, find_notebooks, parse_parameters
 
@@ -46,6 +48,7 @@ def reproduce(
     jobs: int | None = None,
     force: bool = False,
     target: Path | None = None,
+    timeout: float | None = None,
     say: Callable[[str], None] = print,
 ) -> list[Outcome]:
     """Execute notebooks and put their figures where they belong; one outcome a notebook.
@@ -53,10 +56,11 @@ def reproduce(
     A published figure is replaced only after its notebook succeeded, and only with preset "post",
     unchanged parameters and the named data; everything else stays under ``build/figures/``. A notebook whose published
     figures are those that it would make is not run again, unless ``force``. With a ``target`` all are run, and what
-    they make goes there.
+    they make goes there. A notebook that takes more than ``timeout`` seconds is stopped, and counts as failed.
 
     Raises:
-        ValueError: before anything runs, on unknown names or parameters, or a folder that cannot be written.
+        ValueError: before anything runs, on unknown names or parameters, a folder that cannot be written, or another
+            run in the same checkout.
     """
     root = find_checkout(checkout)
     notebooks = find_notebooks(root, names)
@@ -75,12 +79,17 @@ def reproduce(
         if not notebooks:
             say("nothing to do; --force runs them all the same")
             return []
+    lock = FileLock(root / "build" / ".reproduce.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"another reproduce is at work in {root}: wait for it, or clone elsewhere") from None
     lines = _Lines(notebooks, say)
     running: list[subprocess.Popen] = []
     placing = threading.Lock()
 
     def work(notebook: Notebook) -> Outcome:
-        outcome = _run(notebook, notebook.settings(preset, overrides), root, running, lines)
+        outcome = _run(notebook, notebook.settings(preset, overrides), root, running, lines, timeout)
         with placing:
             _place(outcome, root, preset if not overrides else "", say=lines.say, target=target)
         return outcome
@@ -99,12 +108,18 @@ def reproduce(
     finally:
         pool.shutdown()
         lines.close()
+        lock.release()
     _summary(outcomes, time.monotonic() - began, root, say)
     return outcomes
 
 
 def _run(
-    notebook: Notebook, settings: dict[str, Any], root: Path, running: list[subprocess.Popen], lines: "_Lines"
+    notebook: Notebook,
+    settings: dict[str, Any],
+    root: Path,
+    running: list[subprocess.Popen],
+    lines: "_Lines",
+    timeout: float | None,
 ) -> Outcome:
     """Run one notebook as a process of its own, with figures into a place of its own."""
     staging = root / "build" / "staging" / notebook.name
@@ -115,12 +130,9 @@ def _run(
     job = staging / "job.json"
     job.write_text(json.dumps({"notebook": str(notebook.path), "output": str(outcome.output), "parameters": settings}))
     environment = os.environ | {
-        "VAE_CORE_FIGURES": str(staging / "figures"),
-        "VAE_CORE_DEVICE": "cpu",
-        "PYTHONHASHSEED": "0",
-    }
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        environment[name] = str(THREADS)
+        "VAE_CORE_FIGURES": str(staging / "figures"), "VAE_CORE_DEVICE": "cpu", "PYTHONHASHSEED": "0",
+    }  # fmt: skip
+    environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(THREADS))
     if environment.get("VAE_CORE_DATA"):
         environment["VAE_CORE_DATA"] = str(Path(environment["VAE_CORE_DATA"]).resolve())
     environment.pop("MPLBACKEND", None)  # would reach the kernel and hide inline figures
@@ -139,6 +151,9 @@ def _run(
     running.append(process)
     last: dict[str, Any] = {}
     lines.start(notebook)
+    watch = threading.Timer(timeout or 0, process.kill)  # its kernel sees that it is gone, and ends
+    if timeout:
+        watch.start()
     with process:
         for line in process.stdout or ():
             try:
@@ -147,8 +162,11 @@ def _run(
                 continue  # a library's own words
             if "cell" in last:
                 lines.cell(notebook, last["cell"])
+    watch.cancel()
     outcome.seconds = time.monotonic() - began
-    if "failed" not in last:
+    if "failed" not in last and timeout and outcome.seconds >= timeout:
+        outcome.error = f"no end after {timeout:g} s; it was at cell {last.get('cell', 0)}"
+    elif "failed" not in last:
         ending = (staging / "stderr.txt").read_text().strip().splitlines()[-1:]
         outcome.error = f"its process ended with code {process.returncode}" + (f": {ending[0]}" if ending else "")
     else:
