@@ -170,7 +170,7 @@ def test_failures_are_named_kept_and_do_not_stop_the_others(small: Path) -> None
     done = run(small, "reproduce", "--jobs", "3")
     assert done.returncode == 1, done.stderr
     lines = done.stdout.splitlines()
-    assert any(line.startswith("1 of 5 notebooks, 2 figures") for line in lines)
+    assert any(line.startswith("1 of 5 notebooks, 2 figures") for line in lines), done.stdout + done.stderr
     failed = {line.split(":")[1].split()[0]: line for line in lines if line.startswith("failed: ")}
     assert set(failed) == {"01_raises", "02_exits", "03_draws_nothing", "04_dies"}
     assert "in cell 4: ValueError: no such thing; see build/notebooks/01_raises.ipynb" in failed["01_raises"]
@@ -311,3 +311,30 @@ def test_forecast_command(tmp_path: Path) -> None:
         assert done.exit_code == 2
         assert why in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_a_kernel_that_dies_at_its_start_is_started_again(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import papermill
+
+    real, calls = papermill.execute_notebook, []
+
+    def sometimes(*given, **more):
+        calls.append(given)
+        if len(calls) < 3:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+        return real(*given, **more)
+
+    monkeypatch.setattr(papermill, "execute_notebook", sometimes)
+    monkeypatch.setattr(declared.time, "sleep", lambda _: None)
+    write_pair(small / "notebooks", "00_draws", "x = 1")
+    job = {
+        "notebook": str(small / "notebooks" / "00_draws.ipynb"),
+        "output": str(small / "out.ipynb"),
+        "parameters": {},
+    }
+    assert declared.execute(job, lambda **_: None) is None
+    assert len(calls) == 3
+    calls[:] = []
+    monkeypatch.setattr(papermill, "execute_notebook", lambda *_, **__: calls.append(1) or 1 / 0)
+    assert declared.execute(job, lambda **_: None) == {"cell": None, "error": "ZeroDivisionError: division by zero"}
+    assert len(calls) == 3

@@ -8,9 +8,11 @@ kernel with it.
 import ast
 import json
 import os
+import random
 import resource
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -168,10 +170,14 @@ def execute(job: dict[str, Any], tell: Any) -> dict[str, Any] | None:
     output = Path(job["output"])
     output.parent.mkdir(parents=True, exist_ok=True)
 
+    begun = False
+
     def cell_starts(cell: Any, cell_index: int) -> None:
+        nonlocal begun
+        begun = True
         tell(cell=cell_index)
 
-    for attempt in (1, 2):
+    for attempt in (1, 2, 3):
         try:
             papermill.execute_notebook(
                 job["notebook"],
@@ -185,12 +191,11 @@ def execute(job: dict[str, Any], tell: Any) -> dict[str, Any] | None:
             break
         except PapermillException as error:
             return failure(nbformat.read(output, as_version=4)) or {"cell": None, "error": str(error).strip()}
-        except RuntimeError as error:
-            # kernels that start at the same moment can pick the same port; the second try is alone
-            if attempt == 2 or "Kernel died before replying" not in str(error):
-                return {"cell": None, "error": f"{type(error).__name__}: {error}"}
         except Exception as error:
-            return {"cell": None, "error": f"{type(error).__name__}: {error}"}
+            # kernels that start at the same moment can pick the same port, and die before their first cell
+            if begun or attempt == 3:
+                return {"cell": None, "error": f"{type(error).__name__}: {error}"}
+            time.sleep(attempt + random.random())  # so that they part
     return failure(nbformat.read(output, as_version=4))
 
 
