@@ -88,8 +88,13 @@ def reproduce(
     running: list[subprocess.Popen] = []
     placing = threading.Lock()
 
+    settings = {notebook.name: notebook.settings(preset, overrides) for notebook in notebooks}
+    # here and not in the threads: Python 3.11 cannot parse in two threads at once
+    inputs = {notebook.name: fresh.inputs(notebook, settings[notebook.name]) for notebook in notebooks}
+
     def work(notebook: Notebook) -> Outcome:
-        outcome = _run(notebook, notebook.settings(preset, overrides), root, running, lines, timeout)
+        outcome = _run(notebook, settings[notebook.name], root, running, lines, timeout)
+        outcome.inputs = inputs[notebook.name]
         with placing:
             _place(outcome, root, preset if not overrides else "", say=lines.say, target=target)
         return outcome
@@ -126,7 +131,7 @@ def _run(
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     output = root / "build" / "notebooks" / f"{notebook.name}.ipynb"
-    outcome = Outcome(notebook, settings, output, inputs=fresh.inputs(notebook, settings))
+    outcome = Outcome(notebook, settings, output)
     job = staging / "job.json"
     job.write_text(json.dumps({"notebook": str(notebook.path), "output": str(outcome.output), "parameters": settings}))
     environment = os.environ | {
