@@ -179,7 +179,7 @@ def test_the_page_is_alone_says_what_is_inside_and_escapes_names(tmp_path) -> No
     assert "default-src 'none'" in text
     from vae_core.provenance import figure_facts
 
-    found = figure_facts(path)
+    found = figure_facts(path.name, path.read_bytes())
     assert [found[key] for key in ("alt", "caption", "source")] == [facts[key] for key in ("alt", "caption", "source")]
     assert "and no images" in export_page(vae(2), tmp_path / "bare.html").read_text()
     assert path.read_bytes() == export_page({"</script><i>": vae(2)}, path, LABELLED, **facts).read_bytes()

@@ -7,19 +7,19 @@ import pytest
 from test_reproduce import DRAW, small, write_pair  # noqa: F401
 
 from vae_core import fresh
-from vae_core.notebook import Notebook, find_notebooks
+from vae_core.notebook import find_notebooks
 from vae_core.provenance import sha256
 from vae_core.reproduce import reproduce
 
 CODE = "from vae_core import fit, load_images\nfrom vae_core.explore import explore\n"
 
 
-def notebook(code: str = CODE, **parameters) -> Notebook:
-    return Notebook("00_a", Path("a.ipynb"), parameters, {}, {}, (), 2, code)
+def inputs(code: str = CODE) -> dict:
+    return fresh.inputs(code, {}, {})
 
 
 def test_the_code_that_a_notebook_can_reach() -> None:
-    reached = set(fresh.inputs(notebook(), {})["package"])
+    reached = set(inputs()["package"])
     assert {
         "__init__.py",
         "runs.py",
@@ -31,9 +31,9 @@ def test_the_code_that_a_notebook_can_reach() -> None:
         "explore.js",
     } <= reached
     assert not {"reproduce.py", "cli.py", "verdict.py", "rivals.py"} & reached
-    assert "verdict.py" in fresh.inputs(notebook("from vae_core import verdict"), {})["package"]
-    assert "pairs.py" in fresh.inputs(notebook("import vae_core.pairs"), {})["package"]
-    assert set(fresh.inputs(notebook("%matplotlib inline\n!ls\nx = 1"), {})["package"]) == {"__init__.py"}
+    assert "verdict.py" in inputs("from vae_core import verdict")["package"]
+    assert "pairs.py" in inputs("import vae_core.pairs")["package"]
+    assert set(inputs("%matplotlib inline\n!ls\nx = 1")["package"]) == {"__init__.py"}
 
 
 @pytest.mark.parametrize(
@@ -45,12 +45,13 @@ def test_the_code_that_a_notebook_can_reach() -> None:
         ({"package": {"train.py": "1", "data.py": "2"}}, ["vae_core/data.py", "vae_core/train.py"]),
         ({"versions": {"torch": "9"}}, ["the version of torch"]),
         ({"data": {"mnist": "other"}}, ["the data mnist"]),
+        ({"sweeps": {"latent_dimension": "other"}}, ["the sweep latent_dimension"]),
         ({}, []),
     ],
 )
 def test_changes_are_named(change: dict, told: list[str]) -> None:
     before = {"cells": "c", "parameters": {"epochs": 1}, "package": {"train.py": "0"}, "versions": {"torch": "2"},
-              "data": {"mnist": "m"}}  # fmt: skip
+              "data": {"mnist": "m"}, "sweeps": {"latent_dimension": "s"}}  # fmt: skip
     assert fresh.changes(before, before | change) == told
     assert fresh.changes({}, before) == ["no record of how they were made"]
 

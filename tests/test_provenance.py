@@ -9,19 +9,23 @@ def test_an_entry_changes_only_with_its_digest_or_parameters(tmp_path) -> None:
     path = tmp_path / "manifest.json"
     old = {"sha256": "1", "versions": "old", "notebook": "01", "parameters": {"seed": 0}}
     other = {"sha256": "2", "notebook": "02", "parameters": {}}
-    provenance.update_manifest(path, "01", {"a.png": old, "gone.png": old})
-    provenance.update_manifest(path, "02", {"b.png": other})
-    provenance.update_manifest(path, "01", {"a.png": old})  # no longer writes gone.png
+
+    def update(notebook: str, entries: dict) -> None:
+        provenance.write_json(path, provenance.with_entries(path, notebook, entries))
+
+    update("01", {"a.png": old, "gone.png": old})
+    update("02", {"b.png": other})
+    update("01", {"a.png": old})  # no longer writes gone.png
     assert set(json.loads(path.read_text())) == {"a.png", "b.png"}
     before = path.stat().st_mtime_ns
-    provenance.update_manifest(path, "01", {"a.png": old | {"versions": "new"}})
+    update("01", {"a.png": old | {"versions": "new"}})
     assert json.loads(path.read_text())["a.png"]["versions"] == "old"
     assert path.stat().st_mtime_ns == before
     asked = old | {"parameters": {"seed": 0, "more": 1}}  # the same picture from other settings
-    provenance.update_manifest(path, "01", {"a.png": asked})
+    update("01", {"a.png": asked})
     assert json.loads(path.read_text())["a.png"] == asked
     new = {"sha256": "3", "versions": "new", "notebook": "01", "parameters": {}}
-    provenance.update_manifest(path, "01", {"a.png": new})
+    update("01", {"a.png": new})
     assert json.loads(path.read_text()) == {"a.png": new, "b.png": other}
 
 
@@ -33,9 +37,9 @@ def test_a_damaged_manifest_is_named(tmp_path, content: str) -> None:
 
 
 def test_results_of_one_notebook_replace_only_their_own(tmp_path) -> None:
-    provenance.merge_results(tmp_path, "01", [{"claim": "x", "value": 1.0}])
-    provenance.merge_results(tmp_path, "00", [{"claim": "y", "value": 2.0}])
-    provenance.merge_results(tmp_path, "01", [{"claim": "x", "value": 3.0}])
+    provenance.write_all(provenance.with_results(tmp_path, "01", [{"claim": "x", "value": 1.0}]))
+    provenance.write_all(provenance.with_results(tmp_path, "00", [{"claim": "y", "value": 2.0}]))
+    provenance.write_all(provenance.with_results(tmp_path, "01", [{"claim": "x", "value": 3.0}]))
     assert json.loads((tmp_path / "results.json").read_text())["01"] == [
         {"claim": "x", "value": 3.0, "command": "vae-core reproduce 01"}
     ]
@@ -53,7 +57,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_part(tmp_path, 
 
     monkeypatch.setattr("pathlib.Path.replace", full)
     with pytest.raises(OSError, match=r"cannot write .*No space left"):
-        provenance.write_bytes(path, b"new")
+        provenance.write_all({path: b"new", tmp_path / "g": b"new"})
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -61,3 +65,16 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_part(tmp_path, 
 def test_versions_and_machine_say_something() -> None:
     assert {"python", "torch", "numpy", "matplotlib"} <= set(provenance.versions())
     assert provenance.machine().count(",") >= 1
+
+
+def test_of_several_files_none_changes_when_one_cannot_be_written(tmp_path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_bytes(b"old")
+    second.mkdir()  # no file can be put there
+    (second / "x").touch()
+    with pytest.raises(OSError, match=r"cannot write .*second"):
+        provenance.write_all({first: b"new", second / "x" / "y": b"new"})
+    assert first.read_bytes() == b"old"
+    assert sorted(tmp_path.iterdir()) == [first, second]
+    provenance.write_all({first: b"new", second / "x": b"new"})
+    assert first.read_bytes() == (second / "x").read_bytes() == b"new"

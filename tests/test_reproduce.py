@@ -13,6 +13,7 @@ import psutil
 import pytest
 from click.testing import CliRunner, Result
 
+from vae_core import execute
 from vae_core import notebook as declared
 from vae_core.cli import main
 from vae_core.reproduce import reproduce
@@ -325,16 +326,12 @@ def test_a_kernel_that_dies_at_its_start_is_started_again(small: Path, monkeypat
         return real(*given, **more)
 
     monkeypatch.setattr(papermill, "execute_notebook", sometimes)
-    monkeypatch.setattr(declared.time, "sleep", lambda _: None)
+    monkeypatch.setattr(execute.time, "sleep", lambda _: None)
     write_pair(small / "notebooks", "00_draws", "x = 1")
-    job = {
-        "notebook": str(small / "notebooks" / "00_draws.ipynb"),
-        "output": str(small / "out.ipynb"),
-        "parameters": {},
-    }
-    assert declared.execute(job, lambda **_: None) is None
+    job = small / "notebooks" / "00_draws.ipynb", small / "out.ipynb", {}
+    assert execute.execute(*job, lambda **_: None) is None
     assert len(calls) == 3
     calls[:] = []
     monkeypatch.setattr(papermill, "execute_notebook", lambda *_, **__: calls.append(1) or 1 / 0)
-    assert declared.execute(job, lambda **_: None) == {"cell": None, "error": "ZeroDivisionError: division by zero"}
+    assert execute.execute(*job, lambda **_: None) == {"cell": None, "error": "ZeroDivisionError: division by zero"}
     assert len(calls) == 3

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from vae_core import __version__
-from vae_core.cli_runs import compare, evaluate, export, one_line_errors, runs
+from vae_core.cli_runs import compare, engine_options, evaluate, export, one_line_errors, runs
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -71,9 +71,9 @@ def status(figure: Path | None) -> None:
 
 @main.command()
 @click.argument("names", nargs=-1)
-@click.option("--jobs", type=click.IntRange(1), help="Notebooks at once; as many as cores if not given.")
+@engine_options
 @one_line_errors
-def verify(names: tuple[str, ...], jobs: int | None) -> None:
+def verify(names: tuple[str, ...], **where: Any) -> None:
     """Make the figures of notebooks again, into build/verify/, and compare them with the published ones.
 
     By bytes on the machine and with the versions that made them, otherwise by the numbers of results.json, within twice
@@ -81,7 +81,7 @@ def verify(names: tuple[str, ...], jobs: int | None) -> None:
     """
     from vae_core.verify import verify as run
 
-    sys.exit(0 if run(names, jobs=jobs, say=click.echo) else 1)
+    sys.exit(0 if run(names, say=click.echo, **where) else 1)
 
 
 @main.command()
@@ -184,7 +184,7 @@ def forecast(name: str, likelihood: str, sigma: str, beta: float, limit: int | N
     help="fast: seconds, for a look; post: the published figures; full: more seeds and sweeps.",
 )
 @click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a notebook parameter.")
-@click.option("--jobs", type=click.IntRange(1), help="Notebooks at once; as many as cores if not given.")
+@engine_options
 @click.option("--timeout", type=click.FloatRange(1), metavar="SECONDS", help="Stop a notebook that takes longer.")
 @click.option("--force", is_flag=True, help="Run also the notebooks whose figures are fresh.")
 @one_line_errors
@@ -192,9 +192,9 @@ def reproduce(
     names: tuple[str, ...],
     preset: str,
     parameters: tuple[tuple[str, str], ...],
-    jobs: int | None,
     force: bool,
     timeout: float | None,
+    **where: Any,
 ) -> None:
     """Execute notebooks headlessly and regenerate their figures.
 
@@ -202,9 +202,15 @@ def reproduce(
     preset "post" with unchanged parameters and the named data writes to figures/; anything else
     stays under build/figures/. Executed notebooks are kept in build/notebooks/. A notebook is fresh, and not run
     again, while its code cells, parameters, the package code that it reaches, versions, data and figures are those
-    of its last success.
+    of its last success. The same bytes come out whatever the number of jobs and the engine.
+
+    \b
+    vae-core reproduce 01 04            two of them, if they are not fresh
+    vae-core reproduce --force --jobs 1 all of them, one after another
+    vae-core reproduce --scheduler tcp://10.0.0.5:8786
+                                        on the workers of a Dask cluster
     """
     from vae_core.reproduce import reproduce as run
 
-    outcomes = run(names, preset=preset, parameters=parameters, jobs=jobs, force=force, timeout=timeout, say=click.echo)
+    outcomes = run(names, preset=preset, parameters=parameters, force=force, timeout=timeout, say=click.echo, **where)
     sys.exit(1 if any(outcome.error for outcome in outcomes) else 0)

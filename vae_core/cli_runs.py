@@ -29,6 +29,23 @@ def one_line_errors(command: Callable) -> Callable:
     return run
 
 
+def engine_options(command: Callable) -> Callable:
+    """Where jobs run."""
+    for option in (
+        click.option("--scheduler", metavar="ADDRESS", help="Run on the Dask cluster of tcp://HOST:PORT."),
+        click.option(
+            "--engine",
+            type=click.Choice(["local", "dask"]),
+            default="local",
+            show_default=True,
+            help="dask: a cluster started on this machine, with --jobs workers.",
+        ),
+        click.option("--jobs", type=click.IntRange(1), help="At once; as many as cores and memory carry if not given."),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @one_line_errors

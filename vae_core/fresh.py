@@ -4,6 +4,7 @@ import ast
 import hashlib
 import re
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -17,19 +18,27 @@ PACKAGE = Path(__file__).parent
 LIBRARIES = (*provenance.PACKAGES, "scipy", "scikit-learn", "pillow")
 
 
-def inputs(notebook: Notebook, settings: dict[str, Any]) -> dict[str, Any]:
-    """Digests of a notebook's code cells, of the package code that it can reach and of its data; versions; parameters.
+def inputs(code: str, settings: dict[str, Any], sweeps: Mapping[str, bytes]) -> dict[str, Any]:
+    """Digests of a notebook's code cells, of the package code that it can reach, of its data and of the results of
+    ``sweeps`` that it loads (files by name); versions; parameters. Prose is no part of it.
 
-    Prose is no part of it.
+    Not for several threads at once: Python 3.11 cannot parse in two.
     """
     names = str(settings.get("data", "")).split(",")
     return {
-        "cells": hashlib.sha256(notebook.code.encode()).hexdigest(),
+        "cells": hashlib.sha256(code.encode()).hexdigest(),
         "parameters": settings,
-        "package": {name: _digest(path) for name, path in sorted(_reached(notebook.code).items())},
+        "package": {name: _digest(path) for name, path in sorted(_reached(code).items())},
         "versions": provenance.versions() | {name: metadata.version(name) for name in LIBRARIES},
         "data": {name: _fingerprint(name) for name in names if name},
+        "sweeps": {name: provenance.digest(content) for name, content in sweeps.items()},
     }
+
+
+def sweeps(notebook: Notebook, root: Path) -> dict[str, bytes]:
+    """The published results of the sweeps that a notebook loads: files by name, of those that there are."""
+    paths = {name: root / "figures" / "data" / f"sweep_{name}.json" for name in notebook.sweeps}
+    return {name: path.read_bytes() for name, path in paths.items() if path.exists()}
 
 
 def commit(root: Path) -> dict[str, Any]:
@@ -45,12 +54,17 @@ def commit(root: Path) -> dict[str, Any]:
         return {"commit": "unknown", "clean": False}
 
 
-def keep(root: Path, name: str, made: dict[str, Any]) -> None:
-    """Record what the figures of a notebook were made from; one that says the same of another commit stays."""
-    path = root / "figures" / "data" / "inputs.json"
-    records = provenance.read_json(path)
-    if changes(records.get(name, {}), made):
-        provenance.write_json(path, records | {name: made | commit(root)})
+def record(root: Path, name: str) -> dict[str, Any]:
+    """What the published figures of a notebook were made from; empty where there are none."""
+    return provenance.read_json(root / "figures" / "data" / "inputs.json").get(name, {})
+
+
+def kept(root: Path, name: str, made: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """The records with what the figures of a notebook were made from; one that says the same stays as it is."""
+    records = provenance.read_json(root / "figures" / "data" / "inputs.json")
+    if not changes(records.get(name, {}), made):
+        return records
+    return records | {name: made | commit(root) | {"seconds": round(seconds)}}
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -59,8 +73,8 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         return ["no record of how they were made"]
     told = ["its code cells"] if before.get("cells") != now["cells"] else []
     for kind, words in (("parameters", "parameter {}"), ("package", "vae_core/{}"), ("versions", "the version of {}"),
-                        ("data", "the data {}")):  # fmt: skip
-        old, new = before.get(kind, {}), now[kind]
+                        ("data", "the data {}"), ("sweeps", "the sweep {}")):  # fmt: skip
+        old, new = before.get(kind, {}), now.get(kind, {})
         told += [words.format(key) for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     return told
 
@@ -73,8 +87,7 @@ def few(reasons: list[str]) -> str:
 def stale(notebook: Notebook, root: Path) -> list[str]:
     """Why the published figures of a notebook are not those that it would make now; empty if they are."""
     settings = notebook.settings("post", {})
-    recorded = provenance.read_json(root / "figures" / "data" / "inputs.json").get(notebook.name, {})
-    told = changes(recorded, inputs(notebook, settings))
+    told = changes(record(root, notebook.name), inputs(notebook.code, settings, sweeps(notebook, root)))
     manifest = provenance.read_json(root / "figures" / "manifest.json")
     own = {name: entry for name, entry in manifest.items() if entry["notebook"] == notebook.name}
     missing = {f"{name}.png" for name in notebook.figures(settings)} - set(own)
@@ -145,19 +158,19 @@ def story(path: Path, root: Path) -> list[str]:
     entry = provenance.read_json(root / "figures" / "manifest.json").get(path.name)
     if entry is None:
         raise ValueError(f"{path} is no published figure: vae-core status lists them")
-    record = provenance.read_json(root / "figures" / "data" / "inputs.json").get(entry["notebook"], {})
+    made = record(root, entry["notebook"])
     held = root / "figures" / path.name
     same = "this file" if held.exists() and provenance.sha256(held) == entry["sha256"] else "NOT this file"
-    code = hashlib.sha256("".join(record.get("package", {}).values()).encode()).hexdigest()
+    code = hashlib.sha256("".join(made.get("package", {}).values()).encode()).hexdigest()
     facts = {
         "sha256": f"{entry['sha256']} ({same})",
-        "notebook": f"{entry['notebook']}, code cells {record.get('cells', 'unknown')[:12]}",
-        "commit": f"{record.get('commit', 'unknown')}, {'clean' if record.get('clean') else 'with changes or unknown'}",
-        "package": f"{len(record.get('package', {}))} files, {code[:12]}",
-        "data": f"{entry['source']}; " + ", ".join(f"{k} {v[:12]}" for k, v in record.get("data", {}).items()),
+        "notebook": f"{entry['notebook']}, code cells {made.get('cells', 'unknown')[:12]}",
+        "commit": f"{made.get('commit', 'unknown')}, {'clean' if made.get('clean') else 'with changes or unknown'}",
+        "package": f"{len(made.get('package', {}))} files, {code[:12]}",
+        "data": f"{entry['source']}; " + ", ".join(f"{k} {v[:12]}" for k, v in made.get("data", {}).items()),
         "parameters": ", ".join(f"{k}={v!r}" for k, v in entry["parameters"].items()),
         "seed": entry["seed"],
-        "versions": ", ".join(f"{k} {v}" for k, v in record.get("versions", entry["versions"]).items()),
+        "versions": ", ".join(f"{k} {v}" for k, v in made.get("versions", entry["versions"]).items()),
         "device": f"cpu, threads: {entry['threads']}, {entry['machine']}",
         "alt text": entry["alt"],
         "remake": f"vae-core reproduce {entry['notebook']} --force",

@@ -1,18 +1,6 @@
-"""One notebook: what it declares, and its execution as a process, ``python -m vae_core.notebook job.json``.
-
-The job is a JSON object: notebook, output, parameters. Progress goes to standard output, one JSON
-object a line. When standard input ends, because whoever asked is gone, the process ends and its
-kernel with it.
-"""
+"""The notebooks: what each pair declares of itself, and words from the command line as its parameters."""
 
 import ast
-import json
-import os
-import random
-import resource
-import sys
-import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +17,7 @@ class Notebook(NamedTuple):
     declared: tuple[str, ...]  # figure names; "{key}" stands for each item of the parameter "key"
     cells: int
     code: str  # of its code cells but the parameters
+    sweeps: tuple[str, ...] = ()  # names of the sweeps whose results it loads
 
     def settings(self, preset: str, overrides: dict[str, Any]) -> dict[str, Any]:
         """All parameters under a preset, with the overrides that this notebook has."""
@@ -104,7 +93,8 @@ def _read_notebook(folder: Path, name: str) -> Notebook:
         raise ValueError(f"{text}: a preset sets {', '.join(sorted(unknown))}, which is no parameter")
     presets, figures = own.get("presets", {}), tuple(own.get("figures", ()))
     code = "\n\n".join(c.source for c in source.cells if c.cell_type == "code" and c.source not in tagged)
-    return Notebook(name, pair, parameters, presets, own.get("least", {}), figures, len(source.cells), code)
+    least, sweeps = own.get("least", {}), tuple(own.get("sweeps", ()))
+    return Notebook(name, pair, parameters, presets, least, figures, len(source.cells), code, sweeps)
 
 
 def parse_parameters(notebooks: Sequence[Notebook], given: Sequence[tuple[str, str]]) -> dict[str, Any]:
@@ -139,83 +129,3 @@ def parse_parameters(notebooks: Sequence[Notebook], given: Sequence[tuple[str, s
                 for item in word.split(",") if "," in notebook.parameters[name] else [word]:
                     check_name(item)
     return parsed
-
-
-def failure(executed: Any) -> dict[str, Any] | None:
-    """The first cell that failed in an executed notebook: its number, from 1, among the source's cells, and its error.
-
-    Papermill takes ``sys.exit(0)`` for success, and a cell that never ran leaves no error; both count here.
-    """
-    number = 0
-    for cell in executed.cells:
-        if {"injected-parameters", "papermill-error-cell-tag"} & set(cell.metadata.get("tags", [])):
-            continue  # papermill's own
-        number += 1
-        if cell.cell_type != "code" or not cell.source.strip():
-            continue
-        for output in cell.outputs:
-            if output.output_type == "error":
-                return {"cell": number, "error": f"{output.ename}: {output.evalue}".strip()}
-        if cell.execution_count is None:
-            return {"cell": number, "error": "the cell was never executed"}
-    return None
-
-
-def execute(job: dict[str, Any], tell: Any) -> dict[str, Any] | None:
-    """Run the notebook of ``job`` into its output file, telling of each cell; the failure, or ``None``."""
-    import nbformat
-    import papermill
-    from papermill.exceptions import PapermillException
-
-    output = Path(job["output"])
-    output.parent.mkdir(parents=True, exist_ok=True)
-
-    begun = False
-
-    def cell_starts(cell: Any, cell_index: int) -> None:
-        nonlocal begun
-        begun = True
-        tell(cell=cell_index)
-
-    for attempt in (1, 2, 3):
-        try:
-            papermill.execute_notebook(
-                job["notebook"],
-                str(output),
-                parameters=job["parameters"],
-                kernel_name="python3",
-                progress_bar=False,
-                on_cell_start=cell_starts,
-                store_widget_state=False,
-            )
-            break
-        except PapermillException as error:
-            return failure(nbformat.read(output, as_version=4)) or {"cell": None, "error": str(error).strip()}
-        except Exception as error:
-            # kernels that start at the same moment can pick the same port, and die before their first cell
-            if begun or attempt == 3:
-                return {"cell": None, "error": f"{type(error).__name__}: {error}"}
-            time.sleep(attempt + random.random())  # so that they part
-    return failure(nbformat.read(output, as_version=4))
-
-
-def main() -> int:
-    """Read the job named on the command line, run it, say how it went."""
-    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-
-    def tell(**event: Any) -> None:
-        print(json.dumps(event), flush=True)
-
-    def watch() -> None:
-        sys.stdin.read()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-    failed = execute(job, tell)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    tell(failed=failed, peak_bytes=peak)
-    return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

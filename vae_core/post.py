@@ -38,7 +38,7 @@ def write_panels(checkout: Path, folder: Path) -> list[Path]:
         for ending, content in files.items():
             provenance.write_bytes(folder / f"{name}{ending}", content)
             written.append(folder / f"{name}{ending}")
-        facts = provenance.figure_facts(path)
+        facts = provenance.figure_facts(path.name, path.read_bytes())
         lines += [f"## {name}", "", *_lines(name, facts["alt"], facts["caption"], *_size(path)), ""]
     provenance.write_bytes(folder / "figures.md", "\n".join(lines).encode())
     return [*written, folder / "figures.md"]

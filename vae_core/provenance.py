@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import re
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,12 @@ PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "papermill")
 
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return digest(path.read_bytes())
+
+
+def digest(content: bytes) -> str:
+    """The SHA-256 of bytes, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def versions() -> dict[str, str]:
@@ -64,29 +70,52 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         OSError: naming the file, when it cannot be written.
     """
+    write_all({path: content})
+
+
+def write_all(files: Mapping[Path, bytes]) -> None:
+    """Write several files, each whole: none is replaced before all of them are on disk under other names.
+
+    Files that already hold what they should are left alone, and their dates.
+
+    Raises:
+        OSError: naming the file that cannot be written; nothing has changed then.
+    """
+    parts: dict[Path, Path] = {}
+    path = Path()
     try:
-        if path.exists() and path.read_bytes() == content:
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            part.write_bytes(content)
+        for path, content in files.items():
+            if path.exists() and path.read_bytes() == content:
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            parts[path] = path.with_name(f".{path.name}.{os.getpid()}.part")
+            parts[path].write_bytes(content)
+        for path, part in parts.items():
             part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
     except OSError as error:
         raise type(error)(
             error.errno, f"cannot write {path} ({error.strerror}): free or choose another place"
         ) from None
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+
+
+def to_json(content: dict[str, Any]) -> bytes:
+    """A JSON object with sorted keys, as the text of a file."""
+    return (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON object with sorted keys, whole or not at all."""
-    write_bytes(path, (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, to_json(content))
 
 
-def update_manifest(path: Path, notebook: str, entries: dict[str, dict[str, Any]]) -> None:
-    """Make ``entries``, name to facts, those of ``notebook``; one of the same digest and parameters stays as it is."""
+def with_entries(path: Path, notebook: str, entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The manifest at ``path`` with ``entries``, name to facts, as those of ``notebook``.
+
+    One of the same digest and parameters stays as it is.
+    """
     manifest = {
         name: entry for name, entry in read_json(path).items() if entry["notebook"] != notebook or name in entries
     }
@@ -94,41 +123,38 @@ def update_manifest(path: Path, notebook: str, entries: dict[str, dict[str, Any]
         before = manifest.get(name, {})
         if any(before.get(fact) != entry[fact] for fact in ("sha256", "parameters")):
             manifest[name] = entry
-    write_json(path, manifest)
+    return manifest
 
 
-def figure_facts(path: Path) -> dict[str, Any]:
-    """What a PNG or a page says of itself, where it was made, and its digest."""
-    if path.suffix == ".html":
-        head = path.read_text(encoding="utf-8").split("</head>")[0]
+def figure_facts(name: str, content: bytes) -> dict[str, Any]:
+    """What a PNG or a page says of itself, and its digest."""
+    if name.endswith(".html"):
+        head = content.decode().split("</head>")[0]
         found = re.findall(r'<meta name="(\w+)" content="([^"]*)">', head)
         text = {name.capitalize(): html.unescape(fact) for name, fact in found}
     else:
         from PIL import Image
 
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(content)) as image:
             text = dict(getattr(image, "text", {}))
     return {
         "source": text.get("Source", ""),
         "alt": text.get("Description", ""),
         "caption": text.get("Comment", ""),
-        "versions": versions(),
-        "machine": machine(),
-        "sha256": sha256(path),
+        "sha256": digest(content),
     }
 
 
-def merge_results(folder: Path, notebook: str, rows: list[dict[str, Any]]) -> None:
-    """Replace the rows of one notebook in ``results.json`` and ``results.csv``."""
+def with_results(folder: Path, notebook: str, rows: list[dict[str, Any]]) -> dict[Path, bytes]:
+    """``results.json`` and ``results.csv`` of a folder, with these rows of one notebook in place of those before."""
     command = f"vae-core reproduce {notebook}"
     results = read_json(folder / "results.json") | {notebook: [row | {"command": command} for row in rows]}
-    write_json(folder / "results.json", results)
     text = io.StringIO()
     table = csv.DictWriter(text, ["notebook", *rows[0], "command"], lineterminator="\n")
     table.writeheader()
     for name in sorted(results):
         table.writerows({"notebook": name} | row for row in results[name])
-    write_bytes(folder / "results.csv", text.getvalue().encode())
+    return {folder / "results.json": to_json(results), folder / "results.csv": text.getvalue().encode()}
 
 
 class Sweep(NamedTuple):

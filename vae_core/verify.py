@@ -4,18 +4,21 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from vae_core import fresh, provenance
 from vae_core.notebook import find_checkout, find_notebooks
 from vae_core.reproduce import reproduce
 
 
-def verify(names: tuple[str, ...] = (), *, checkout: Path | None = None, jobs: int | None = None,
-           say: Callable[[str], None] = print) -> bool:  # fmt: skip
+def verify(
+    names: tuple[str, ...] = (), *, checkout: Path | None = None, say: Callable[[str], None] = print, **where: Any
+) -> bool:
     """Make the figures of notebooks again, into ``build/verify/``; whether they agree with those in ``figures/``.
 
     On the machine and with the versions of the record the bytes must be the same. Elsewhere the numbers of
-    ``results.json`` must: within twice the standard error of their difference.
+    ``results.json`` must: within twice the standard error of their difference. ``where`` is handed on: jobs, engine
+    and scheduler.
 
     Raises:
         ValueError: as :func:`vae_core.reproduce.reproduce`, and for a notebook of which nothing is published.
@@ -27,7 +30,7 @@ def verify(names: tuple[str, ...] = (), *, checkout: Path | None = None, jobs: i
         if not any(entry["notebook"] == notebook.name for entry in manifest.values()):
             raise ValueError(f"{notebook.name} has no published figures: vae-core reproduce {notebook.name}")
     outcomes = reproduce(
-        [one.name for one in chosen], checkout=root, jobs=jobs, target=root / "build" / "verify", say=say
+        [one.name for one in chosen], checkout=root, target=root / "build" / "verify", say=say, **where
     )
     agree = True
     for outcome in outcomes:
@@ -37,9 +40,8 @@ def verify(names: tuple[str, ...] = (), *, checkout: Path | None = None, jobs: i
             agree = False
             continue
         own = {path: entry for path, entry in manifest.items() if entry["notebook"] == name}
-        recorded = provenance.read_json(root / "figures" / "data" / "inputs.json").get(name, {})
-        here = outcome.inputs["versions"]
-        same = recorded.get("versions") == here and {e["machine"] for e in own.values()} == {provenance.machine()}
+        same = fresh.record(root, name).get("versions") == outcome.inputs["versions"]
+        same = same and {entry["machine"] for entry in own.values()} == {outcome.machine}
         compare, by = (_bytes, "bytes") if same else (_numbers, "numbers, on another machine or with other versions")
         wrong = compare(root, name, list(own))
         say(f"{name}: {'the same' if not wrong else 'NOT the same: ' + fresh.few(wrong)} (by {by})")

@@ -1,0 +1,170 @@
+"""Run functions in threads, in processes or on Dask, through one executor interface. Knows nothing of what runs."""
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+NEED = 2 << 30  # bytes that a job may take: the largest notebook took 2.0e9
+ANSWER = 15  # seconds that a scheduler and its first worker have to answer
+_LISTENERS: dict[str, Callable[[dict[str, Any]], None]] = {}
+
+
+class Engine(NamedTuple):
+    """Where functions run: ``executor.submit`` as in ``concurrent.futures``."""
+
+    executor: Executor
+    client: Any = None  # Dask's, if it is Dask
+
+    @contextlib.contextmanager
+    def listen(self, hear: Callable[[dict[str, Any]], None]) -> Iterator[str]:
+        """A topic under which functions may :func:`tell`; when it is over, those that ask are told to stop."""
+        topic = f"vae_core-{uuid.uuid4().hex}"
+        _LISTENERS[topic] = hear
+        if self.client is not None:
+            self.client.subscribe_topic(topic, lambda event: hear(event[1]))
+        try:
+            yield topic
+        finally:
+            del _LISTENERS[topic]
+            if self.client is not None:
+                with contextlib.suppress(Exception):  # of a scheduler that is gone
+                    self.client.unsubscribe_topic(topic)
+
+
+@contextlib.contextmanager
+def open_engine(
+    jobs: int, *, engine: str = "local", scheduler: str | None = None, compute: bool = False
+) -> Iterator[Engine]:
+    """An engine for that many ``jobs`` at once, closed at the end; what still runs when it is interrupted is killed.
+
+    ``engine`` is "local" or "dask", which starts a cluster on this machine; ``scheduler`` is the address of one that
+    runs, whose workers count instead of ``jobs``. Locally functions run in threads, for those that start processes
+    of their own, or in processes, for those that ``compute``.
+
+    Raises:
+        ValueError: when Dask is not installed, or no scheduler with a worker answers at the address.
+    """
+    if scheduler or engine == "dask":
+        with _dask(jobs, scheduler) as client:
+            yield Engine(client.get_executor(pure=False), client)
+        return
+    before = set(multiprocessing.active_children())
+    executor: Executor
+    if compute:
+        context = multiprocessing.get_context("spawn")  # torch and its threads do not survive a fork
+        executor = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_process)
+    else:
+        executor = ThreadPoolExecutor(jobs)
+    try:
+        yield Engine(executor)
+    except BaseException:
+        executor.shutdown(wait=False, cancel_futures=True)
+        for process in set(multiprocessing.active_children()) - before:
+            process.kill()
+        raise
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _begin_process() -> None:
+    """Leave Ctrl-C to the parent, and end when the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _dask(jobs: int, scheduler: str | None) -> Iterator[Any]:
+    try:
+        import distributed
+    except ModuleNotFoundError:
+        raise ValueError("Dask is not installed: pip install 'vae_core[cluster]'") from None
+    log = logging.getLogger("distributed")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # what goes wrong is said by whoever asked
+    cluster = client = None
+    try:
+        if scheduler is None:
+            cluster = distributed.LocalCluster(
+                n_workers=jobs, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+            )
+        try:
+            client = distributed.Client(cluster or scheduler, timeout=ANSWER, set_as_default=False)
+            client.wait_for_workers(1, timeout=ANSWER)
+        except (OSError, ValueError, TypeError, TimeoutError, RuntimeError) as error:
+            what = "it has no workers" if client is not None else (str(error).splitlines() or [repr(error)])[0]
+            raise ValueError(
+                f"no Dask cluster at {scheduler} ({what}): start one with dask scheduler and dask worker"
+            ) from None
+        yield client
+    finally:
+        for part in (client, cluster):
+            if part is not None:
+                with contextlib.suppress(Exception):  # of a scheduler that is gone
+                    part.close(timeout=5)
+        log.setLevel(level)
+
+
+def tell(topic: str, event: dict[str, Any]) -> None:
+    """Say something to whoever listens, from a job, wherever it runs; ``event`` is plain values."""
+    if topic in _LISTENERS:
+        _LISTENERS[topic](event)
+    elif worker := _worker():
+        worker.log_event(topic, event)
+
+
+def unwanted(topic: str) -> Callable[[], bool]:
+    """For the thread of a job: a function that says, from any thread, whether nobody waits for the job any more."""
+    worker = _worker()
+    if worker is None or topic in _LISTENERS:
+        return lambda: topic not in _LISTENERS
+    from distributed.worker import thread_state
+
+    key = thread_state.key
+
+    def gone() -> bool:
+        task = worker.state.tasks.get(key)
+        return task is None or task.state != "executing"
+
+    return gone
+
+
+def _worker() -> Any:
+    """The Dask worker that runs this, if one does."""
+    if "distributed" in sys.modules:
+        with contextlib.suppress(ValueError):
+            return sys.modules["distributed"].get_worker()
+    return None
+
+
+def usable(need: int = NEED) -> int:
+    """How many jobs of ``need`` bytes the cores and the memory that this process may use carry at once; at least 1."""
+    import joblib  # heeds affinity and the limits of containers
+
+    return max(1, min(joblib.cpu_count(), usable_memory() // need))
+
+
+def usable_memory() -> int:
+    """Bytes of memory that are free and within the limit of this process's container."""
+    import psutil
+
+    found = [psutil.virtual_memory().available]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # no such limit
+            found.append(int(Path(path).read_text()))
+    return min(found)
