@@ -30,9 +30,10 @@ def run(task: dict[str, Any], topic: str) -> dict[str, Any]:
     """Run a notebook, here or on a worker of a cluster; what it made, as bytes.
 
     The ``task``: name, source (the text of the .ipynb), code, parameters, sweeps (text by name), inputs (which must be
-    the same where it runs), timeout in seconds or None, data and runs (folders or None), folder (to work in, or None
-    for a temporary one). The result: error or None, cell, seconds, peak_bytes, machine, output (the text of the
-    executed notebook, maybe partial, or None), figures (bytes by path). Cells are told under ``topic``.
+    the same where it runs), timeout in seconds or None, and folders or None: data, runs, folder (for files of its own)
+    and root (the current one), where None stands for temporary ones. The result: error or None, cell, seconds,
+    peak_bytes, machine, output (the text of the executed notebook, maybe partial, or None), figures (bytes by path).
+    Cells are told under ``topic``.
     """
     unwanted = jobs.unwanted(topic)
     with _folder(task["folder"]) as folder:
@@ -63,7 +64,7 @@ def run(task: dict[str, Any], topic: str) -> dict[str, Any]:
 def _folder(given: str | None) -> Iterator[Path]:
     """An empty folder, which stays if it was ``given``."""
     if given is None:
-        with tempfile.TemporaryDirectory(prefix="vae_core-") as temporary:
+        with tempfile.TemporaryDirectory(prefix="vae_core-", dir=jobs.scratch()) as temporary:
             yield Path(temporary)
         return
     folder = Path(given)

@@ -94,9 +94,10 @@ def _dask(jobs: int, scheduler: str | None) -> Iterator[Any]:
         import distributed
     except ModuleNotFoundError:
         raise ValueError("Dask is not installed: pip install 'vae_core[cluster]'") from None
-    log = logging.getLogger("distributed")
-    level = log.level
-    log.setLevel(logging.CRITICAL)  # what goes wrong is said by whoever asked
+    logs = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL + 1)  # what goes wrong is said by whoever asked
     cluster = client = None
     try:
         if scheduler is None:
@@ -104,6 +105,8 @@ def _dask(jobs: int, scheduler: str | None) -> Iterator[Any]:
                 n_workers=jobs, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
             )
         try:
+            if scheduler is not None:
+                distributed.comm.get_address_host_port(scheduler, strict=True)
             client = distributed.Client(cluster or scheduler, timeout=ANSWER, set_as_default=False)
             client.wait_for_workers(1, timeout=ANSWER)
         except (OSError, ValueError, TypeError, TimeoutError, RuntimeError) as error:
@@ -117,7 +120,8 @@ def _dask(jobs: int, scheduler: str | None) -> Iterator[Any]:
             if part is not None:
                 with contextlib.suppress(Exception):  # of a scheduler that is gone
                     part.close(timeout=5)
-        log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
 
 
 def tell(topic: str, event: dict[str, Any]) -> None:
@@ -142,6 +146,12 @@ def unwanted(topic: str) -> Callable[[], bool]:
         return task is None or task.state != "executing"
 
     return gone
+
+
+def scratch() -> str | None:
+    """A folder for what a job needs while it runs; ``None`` for the system's."""
+    worker = _worker()
+    return worker.local_directory if worker else None  # which Dask clears after a worker that was killed
 
 
 def _worker() -> Any:

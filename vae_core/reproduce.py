@@ -140,7 +140,7 @@ def _run(
                 if outcome.error is None:
                     publish(outcome, made, own, root, preset, target, lines.say)
             except CancelledError:
-                outcome.error = "the cluster is gone"
+                outcome.error = "the scheduler is gone; the same command goes on from here"
             except Exception as error:  # of the machine it ran on, the cluster, the disk or the notebook
                 outcome.error = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
             if outcome.error is None:
@@ -156,11 +156,11 @@ def _task(
     sweeps = fresh.sweeps(notebook, root) | {
         name: provenance.to_json(swept[name]) for name in notebook.sweeps if name in swept
     }
-    outcome.inputs = fresh.inputs(notebook.code, settings, sweeps)
+    outcome.inputs, data = fresh.inputs(notebook.code, settings, sweeps), os.environ.get("VAE_CORE_DATA")
     return {
         "name": notebook.name, "source": notebook.path.read_text(encoding="utf-8"), "code": notebook.code,
-        "parameters": settings, "inputs": outcome.inputs, "timeout": timeout, "root": str(root),
-        "sweeps": {name: text.decode() for name, text in sweeps.items()}, "data": os.environ.get("VAE_CORE_DATA"),
+        "parameters": settings, "inputs": outcome.inputs, "timeout": timeout, "root": str(root) if staging else None,
+        "sweeps": {name: text.decode() for name, text in sweeps.items()}, "data": data and str(Path(data).resolve()),
         "runs": str(root / "build" / "runs") if staging else None,
         "folder": str(staging / notebook.name) if staging else None,
     }  # fmt: skip
