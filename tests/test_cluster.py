@@ -17,7 +17,10 @@ from test_reproduce import DRAW, processes_about, run, run_here, small, write_pa
 from vae_core import jobs
 from vae_core.reproduce import reproduce
 
-pytestmark = pytest.mark.notebook
+pytestmark = [
+    pytest.mark.notebook,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # sockets that Dask leaves open
+]
 
 
 class Cluster:

@@ -85,7 +85,7 @@ def _child(
             stdout=subprocess.PIPE,
             stderr=stream,
             env=_environment(task, folder),
-            cwd=task["root"] if Path(task["root"]).is_dir() else folder,
+            cwd=task["root"] or folder,
             text=True,
             start_new_session=True,
         )

@@ -102,7 +102,7 @@ def _dask(jobs: int, scheduler: str | None) -> Iterator[Any]:
     try:
         if scheduler is None:
             cluster = distributed.LocalCluster(
-                n_workers=jobs, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+                n_workers=jobs, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL
             )
         try:
             if scheduler is not None:
