@@ -63,6 +63,7 @@ class Sweep(NamedTuple):
     measure: Callable[[Point, Run], list[Row]]
     names: tuple[str, ...]  # the paths that tell points apart
     across: str  # the column of its horizontal axis
+    apart: tuple[str, ...]  # columns that tell its other lines apart
     numbers: dict[str, tuple[str, str]]  # headline columns: what it is, its unit
 
 
@@ -73,7 +74,7 @@ def _shape(images: Tensor) -> tuple[int, int, int]:
     return images.shape[1], images.shape[2], images.shape[3]
 
 
-# --- notebook 01: latent dimensions ----------------------------------------------------------
+# --- notebook 01
 
 
 def _latent_dimension(name: str, own: Row) -> list[Point]:
@@ -157,7 +158,7 @@ def _measure_digits(point: Point, run: Run) -> list[Row]:
     }]  # fmt: skip
 
 
-# --- notebook 02: blur -----------------------------------------------------------------------
+# --- notebook 02
 
 
 def _losses(shape: tuple[int, int, int]) -> dict[str, Row]:
@@ -215,8 +216,7 @@ def _measure_blur(point: Point, run: Run) -> list[Row]:
     }]  # fmt: skip
 
 
-# --- notebook 04: the ladder -----------------------------------------------------------------
-
+# --- notebook 04
 RUNGS: dict[str, Row] = {
     "mean of squares": {},
     "sum of squares": {"sigma": math.sqrt(1 / 2)},
@@ -232,8 +232,7 @@ def _ladder(latents: int, name: str, own: Row) -> list[Point]:
     data = Images(name, 5000)._replace(**own)
     images = data.load().images
     shape, n = _shape(images), len(images)
-    batch, sigma = min(16, n), math.sqrt(math.prod(shape) / 2)
-    found = []
+    batch, sigma, found = min(16, n), math.sqrt(math.prod(shape) / 2), []
     for seed in (0, 1, 2):
         model = VAEConfig(shape, latents, hidden=(256, 128), likelihood="gaussian", sigma=sigma)
         recipe = TrainConfig(epochs=math.ceil(2000 * batch / n), batch_size=batch, learning_rate=3e-3, seed=seed)
@@ -280,7 +279,7 @@ _OF_LADDER = {
 SWEEPS = {
     "latent_dimension": Sweep(
         "33 points on mnist: 11 latent dimensions from 1 to 50, 3 seeds", "mnist", _latent_dimension, _measure_digits,
-        ("model.latent_dim", "train.seed"), "dim",
+        ("model.latent_dim", "train.seed"), "dim", ("dim", "epochs", "training_images"),
         {"nll": ("NLL", "nats per image"), "left": ("Reconstructions", "variance left"),
          "used": ("Dimensions with 0.1 nats or more", "dimensions"),
          "frechet": ("Generated images, in a classifier's features", "Fréchet distance")},
@@ -288,17 +287,18 @@ SWEEPS = {
     "cifar_blur": Sweep(
         "44 points on cifar10: 25 to 5,000 images, 4 losses, 2 networks; some with more seeds, steps or latents",
         "cifar10", _cifar_blur, _measure_blur,
-        ("data.limit", "model.likelihood", "model.sigma", "model.architecture", "train.seed"), "images",
+        ("data.limit", "model.likelihood", "model.sigma", "model.architecture", "train.seed"),
+        "images", ("loss", "architecture", "steps", "latents", "images"),
         {"sharpness, generated": ("Generated images (data: 0)", "log energy ratio"),
          "sharpness, reconstructed": ("Reconstructed images (data: 0)", "log energy ratio"),
          "ssim": ("SSIM, reconstructed", "1 is a copy")},
     ),
     "ladder_mnist": Sweep(
         "18 points on mnist: 6 steps to better images, 3 seeds", "mnist", partial(_ladder, 10), _measure_ladder,
-        ("step", "train.seed"), "step", _OF_LADDER,
+        ("step", "train.seed"), "step", ("step", "training_steps"), _OF_LADDER,
     ),
     "ladder_cifar10": Sweep(
         "18 points on cifar10: 6 steps to better images, 3 seeds", "cifar10", partial(_ladder, 32), _measure_ladder,
-        ("step", "train.seed"), "step", _OF_LADDER,
+        ("step", "train.seed"), "step", ("step", "training_steps"), _OF_LADDER,
     ),
 }  # fmt: skip

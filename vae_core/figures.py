@@ -168,15 +168,17 @@ def figures_folder() -> Path:
     return Path(os.environ.get("VAE_CORE_FIGURES") or "build/figures")
 
 
-def save(figure: Figure, name: str, *, alt: str, caption: str, source: str, svg: bool = False) -> Saved:
-    """Write ``name.png`` (and ``name.svg``) into ``$VAE_CORE_FIGURES``, else ``build/figures``; print the path.
+def save(
+    figure: Figure, name: str, *, alt: str, caption: str, source: str, svg: bool = False, folder: Path | None = None
+) -> Saved:
+    """Write ``name.png`` (and ``name.svg``) into a folder; without one into :func:`figures_folder`, and print the path.
 
     The file carries its own alt text, caption and data ``source`` as PNG text.
 
     Raises:
         OSError: when the folder cannot be written.
     """
-    folder = figures_folder()
+    said, folder = folder is None, folder or figures_folder()
     facts = {"Title": name, "Description": alt, "Comment": caption, "Source": source}
     with matplotlib.rc_context(STYLE):
         drawn = io.BytesIO()
@@ -186,7 +188,8 @@ def save(figure: Figure, name: str, *, alt: str, caption: str, source: str, svg:
             drawn = io.BytesIO()
             figure.savefig(drawn, format="svg", metadata={"Title": name, "Description": alt, "Date": None})
             write_bytes(folder / f"{name}.svg", drawn.getvalue())
-    print(folder / f"{name}.png")
+    if said:
+        print(folder / f"{name}.png")
     return Saved(folder / f"{name}.png", alt, caption)
 
 

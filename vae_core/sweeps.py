@@ -2,7 +2,7 @@
 
 import types
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
@@ -16,7 +16,7 @@ from vae_core.provenance import machine, versions
 from vae_core.runs import Run
 
 
-def points(name: str, data: str | None = None, changes: dict[str, Sequence[Any]] | None = None) -> list[Point]:
+def points(name: str, data: str | None = None, changes: Mapping[str, Sequence[Any]] | None = None) -> list[Point]:
     """The points of a sweep, on its own data set or another.
 
     ``changes`` maps paths such as ``model.latent_dim``, ``train.seed`` or ``data.limit`` to values: every point is
@@ -98,6 +98,7 @@ class Done(NamedTuple):
     total: int
     number: int  # among the points
     point: Point
+    what: str  # tells it from the others
     rows: list[Row]
     run: Run | None
     error: str | None  # one line
@@ -107,22 +108,43 @@ class Done(NamedTuple):
     def told(self) -> str:
         """How far it is, and how this point ended, in one line."""
         if self.error or not self.run:
-            return f"{self.done} of {self.total}: failed: {self.error}"
+            return f"{self.done} of {self.total}: {self.what} failed: {self.error}"
         last = self.run.records[-1] if self.run.records else None
         ended = f"elbo {last.elbo:.1f}, {last.seconds:.0f} s" if last else "untrained"
-        return f"{self.done} of {self.total}: {ended}{', reused' if self.reused else ''}"
+        return f"{self.done} of {self.total}: {self.what}, {ended}{', reused' if self.reused else ''}"
 
 
 def run(
-    name: str, found: Sequence[Point], *, executor: Executor | None = None, cache: str | Path | None = None,
-    quiet: bool = False,
-) -> Iterator[Done]:  # fmt: skip
-    """Train and measure the points ``found`` of a sweep, and yield each as it ends; as :func:`vae_core.fit_many`."""
-    measure = SWEEPS[name].measure
+    name: str,
+    found: Sequence[Point],
+    *,
+    changed: Sequence[str] = (),
+    executor: Executor | None = None,
+    cache: str | Path | None = None,
+) -> Iterator[Done]:
+    """Train and measure the points ``found`` of a sweep, and yield each as it ends; as :func:`vae_core.fit_many`.
+
+    The paths ``changed`` are said of each point.
+    """
+    measure, paths = SWEEPS[name].measure, dict.fromkeys((*SWEEPS[name].names, *changed))
     jobs = [Job(point.model, point.training, point.data.load, partial(measure, point)) for point in found]
-    for done, one in enumerate(fit_many(jobs, executor, cache=cache, quiet=quiet), start=1):
+    for done, one in enumerate(fit_many(jobs, executor, cache=cache, quiet=True), start=1):
         point = found[one.index]
-        yield Done(done, len(found), one.index, point, one.measured or [], one.run, one.error, one.reused)
+        what = " ".join(f"{path.rpartition('.')[2]} {point.value(path)}" for path in paths)
+        yield Done(done, len(found), one.index, point, what, one.measured or [], one.run, one.error, one.reused)
+
+
+def column(path: str, ended: Sequence[Done]) -> str:
+    """The column of a table that holds the setting at a path: one that is measured, else one of its own."""
+    field = path.rpartition(".")[2]
+    own = all(row.get(field) == one.point.value(path) for one in ended for row in one.rows)
+    return field if own else path
+
+
+def table(ended: Sequence[Done], changed: Iterable[str] = ()) -> list[Row]:
+    """The rows of points that ended, in the order given, with a column for each changed setting."""
+    columns = {column(path, ended): path for path in changed}
+    return [row | {head: one.point.value(path) for head, path in columns.items()} for one in ended for row in one.rows]
 
 
 def facts(
@@ -141,18 +163,12 @@ def facts(
     """
     found = points(name, data)
     ended = []
-    for one in run(name, found, executor=executor, cache=cache, quiet=True):
+    for one in run(name, found, executor=executor, cache=cache):
         tell(one.done, one.total)
         ended.append(one)
     ended.sort(key=lambda one: one.number)
-    if failed := [f"{describe(name, one.point)}: {one.error}" for one in ended if one.error]:
+    if failed := [f"{one.what}: {one.error}" for one in ended if one.error]:
         raise RuntimeError(f"{len(failed)} of {len(found)} points of {name} failed: {'; '.join(failed)}")
     source = next(one.run.data.source for one in ended if one.run)
     rows = [row for one in ended for row in one.rows]
     return {"source": source, "versions": versions(), "machine": machine(), "rows": rows}
-
-
-def describe(name: str, point: Point, changed: Sequence[str] = ()) -> str:
-    """What tells a point from others, such as "latent_dim 2 seed 1"; with the paths that were changed."""
-    paths = dict.fromkeys((*SWEEPS[name].names, *changed))
-    return " ".join(f"{path.rpartition('.')[2]} {point.value(path)}" for path in paths)
