@@ -127,7 +127,10 @@ def save(name: str, rows: list[dict[str, Any]], changes: dict[str, list[Any]], f
     from vae_core.sweeps import column
 
     declared, rows = SWEEPS[name], tables.tidy(rows)
-    numeric = [path for path in changes if path not in SEEDS and isinstance(rows[0][column(path, ended)], int | float)]
+    numeric = [
+        path for path, values in changes.items()
+        if path not in SEEDS and len(values) > 1 and isinstance(rows[0][column(path, ended)], int | float)
+    ]  # fmt: skip
     across, label = declared.across, declared.across
     if numeric:
         across, label = column(numeric[0], ended), numeric[0].partition(".")[2].replace("_", " ")

@@ -98,6 +98,8 @@ def chart(
     caption = "One training a point." if most == "1" else f"Means of {most} trainings a point, bars from least to most."
     if by:
         caption += f" Lines: {', '.join(by)}."
+    if any(not math.isfinite(row[number] or 0) for row in rows for number in numbers):
+        caption += " What is not finite is not drawn."
     if words:
         caption += f" {label.capitalize()}: {', '.join(f'{i} {word}' for i, word in enumerate(words, start=1))}."
     if len(names) > len(shown):
