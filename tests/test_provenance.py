@@ -61,3 +61,15 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_part(tmp_path, 
 def test_versions_and_machine_say_something() -> None:
     assert {"python", "torch", "numpy", "matplotlib"} <= set(provenance.versions())
     assert provenance.machine().count(",") >= 1
+
+
+def test_sweeps_come_from_the_folder_that_is_named_where_it_has_them(tmp_path, monkeypatch) -> None:
+    published = provenance.load_sweep("ladder_mnist").rows
+    monkeypatch.setenv("VAE_CORE_SWEEPS", str(tmp_path))
+    assert provenance.load_sweep("ladder_mnist").rows == published
+    (tmp_path / "sweep_ladder_mnist.json").write_text(json.dumps({"source": "mine", "rows": [{"x": 1}]}))
+    found = provenance.load_sweep("ladder_mnist")
+    assert found.rows == [{"x": 1}]
+    assert "mine" in found.told
+    with pytest.raises(ValueError, match="sweep_none"):
+        provenance.load_sweep("none")
