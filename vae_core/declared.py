@@ -70,17 +70,14 @@ class Sweep(NamedTuple):
 FIELDS = {"data": Images, "model": VAEConfig, "train": TrainConfig}  # in the order of Point
 
 
-def _shape(images: Tensor) -> tuple[int, int, int]:
-    return images.shape[1], images.shape[2], images.shape[3]
-
-
 # --- notebook 01
 
 
 def _latent_dimension(name: str, own: Row) -> list[Point]:
     data = Images(name, 60000)._replace(**own)
     images = data.load().images
-    config = VAEConfig(image_shape=_shape(images), hidden=(200,), output_bias="data_mean", binarisation="afresh")
+    shape: Any = tuple(images.shape[1:])
+    config = VAEConfig(image_shape=shape, hidden=(200,), output_bias="data_mean", binarisation="afresh")
     recipe = TrainConfig(epochs=8, batch_size=min(250, len(images)), learning_rate=4e-3)
     return [
         Point({}, data, replace(config, latent_dim=d), replace(recipe, seed=seed))
@@ -101,16 +98,16 @@ class _Yardsticks(NamedTuple):
         return quality.frechet_against_floor(features(images), training, test)
 
 
-def yardsticks(training: ImageSet, test: ImageSet) -> _Yardsticks:
-    """What the Fréchet distances need, found once: 50 principal components; of grey images with classes a classifier.
+def yardsticks(training: ImageSet, test: ImageSet, classify: bool | None = None) -> _Yardsticks:
+    """What the Fréchet distances need, found once: 50 principal components and, else of grey images only, a classifier.
 
     Raises:
-        ValueError: when there are fewer than two training images.
+        ValueError: when there are fewer than two training images, or a classifier is wanted and they have no classes.
     """
-    grey, x = training.images.float() / 255, test.images.float() / 255
+    grey, x = (one.images.float() / 255 for one in (training, test))
     pca = quality.components(grey, min(50, len(grey) - 1))
     found = {"pca": (pca, pca(grey), pca(x))}
-    if grey.shape[1] == 1 and len(training.labels.unique()) > 1:
+    if classify or (classify is None and grey.shape[1] == 1 and len(training.labels.unique()) > 1):
         of = partial(quality.classifier_features, quality.train_classifier(training.images, training.labels))
         found["classifier"] = (of, of(grey), of(x))
     return _Yardsticks(training, test, found)
@@ -123,13 +120,13 @@ def _given(data: Images, split: str, sha256: str) -> ImageSet:
 
 
 @lru_cache(maxsize=2)
-def _against(data: Images, sha256: str, limit: int | None = None) -> _Yardsticks:
+def _against(data: Images, sha256: str, limit: int | None = None, classify: bool | None = None) -> _Yardsticks:
     """Yardsticks made once a process, for a training on images of that digest, with at most so many test images."""
-    return yardsticks(data.load(), data._replace(limit=limit, seed=0).load("test"))
+    return yardsticks(data.load(), data._replace(limit=limit, seed=0).load("test"), classify)
 
 
 def _measure_digits(point: Point, run: Run) -> list[Row]:
-    against = _against(point.data, run.data.sha256)
+    against = _against(point.data, run.data.sha256, classify=True)
     model, d, seed = run.model.cpu(), run.model_config.latent_dim, run.train_config.seed
     training, images = against.training.images, against.test.images
     test = images.float() / 255
@@ -172,7 +169,7 @@ def _losses(shape: tuple[int, int, int]) -> dict[str, Row]:
 
 def _cifar_blur(name: str, own: Row) -> list[Point]:
     networks, sizes = {"mlp": (256, 128), "conv": (16, 32, 64)}, (25, 100, 200, 5000)
-    shape = _shape(Images(name, 25)._replace(**own).load().images)
+    shape: Any = tuple(Images(name, 25)._replace(**own).load().images.shape[1:])
     losses, squares = _losses(shape), "sum of squares"
     plan: list[tuple] = [(n, loss, network) for n in sizes for loss in losses for network in networks]
     plan += [(25, loss, "mlp", seed) for seed in (1, 2) for loss in losses]
@@ -182,8 +179,7 @@ def _cifar_blur(name: str, own: Row) -> list[Point]:
     def point(n: int, loss: str, network: str, seed: int = 0, steps: int = 3000, latents: int = 10) -> Point:
         data = Images(name, n, seed)._replace(**own)
         n = there[data] = there.get(data) or len(data.load().images)
-        sizes: Row = {"image_shape": shape, "latent_dim": latents, "hidden": networks[network]}
-        model = VAEConfig(**sizes, architecture=network, **losses[loss])  # type: ignore[arg-type]
+        model = VAEConfig(shape, latents, networks[network], network, **losses[loss])  # type: ignore[arg-type]
         batch = min(25, n)
         recipe = TrainConfig(epochs=math.ceil(steps * batch / n), batch_size=batch, learning_rate=3e-3, seed=seed)
         return Point({}, data._replace(limit=n), model, recipe)
@@ -231,8 +227,9 @@ DRAWN = 1000  # images a step, and test images
 def _ladder(latents: int, name: str, own: Row) -> list[Point]:
     data = Images(name, 5000)._replace(**own)
     images = data.load().images
-    shape, n = _shape(images), len(images)
-    batch, sigma, found = min(16, n), math.sqrt(math.prod(shape) / 2), []
+    shape: Any = tuple(images.shape[1:])
+    n, sigma, found = len(images), math.sqrt(math.prod(shape) / 2), []
+    batch = min(16, n)
     for seed in (0, 1, 2):
         model = VAEConfig(shape, latents, hidden=(256, 128), likelihood="gaussian", sigma=sigma)
         recipe = TrainConfig(epochs=math.ceil(2000 * batch / n), batch_size=batch, learning_rate=3e-3, seed=seed)
@@ -264,11 +261,8 @@ def _measure_ladder(point: Point, run: Run) -> list[Row]:
     drawn = {point.labels["step"]: model.sample(DRAWN, seed=seed)}
     if point.labels["step"] == list(RUNGS)[-1]:
         drawn["mixture for z"] = sample_mixture(model, images, DRAWN, components=min(20, len(images)), seed=seed)
-    steps = run.train_config.steps(len(images))
-    return [
-        {"step": step, "seed": seed, "training_steps": steps} | ladder_row(model, one.clip(0, 1), against)
-        for step, one in drawn.items()
-    ]
+    own = {"seed": seed, "training_steps": run.train_config.steps(len(images))}
+    return [{"step": step} | own | ladder_row(model, x.clip(0, 1), against) for step, x in drawn.items()]
 
 
 _OF_LADDER = {
