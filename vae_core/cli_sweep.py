@@ -127,19 +127,17 @@ def save(name: str, rows: list[dict[str, Any]], changes: dict[str, list[Any]], f
     from vae_core.sweeps import column
 
     declared, rows = SWEEPS[name], tables.tidy(rows)
-    numeric = [
-        path for path, values in changes.items()
-        if path not in SEEDS and len(values) > 1 and isinstance(rows[0][column(path, ended)], int | float)
-    ]  # fmt: skip
+    axes = [path for path, values in changes.items() if path not in SEEDS and len(values) > 1]
+    path = next((path for path in axes if tables.numeric(rows, column(path, ended))), None)
     across, label = declared.across, declared.across
-    if numeric:
-        across, label = column(numeric[0], ended), numeric[0].partition(".")[2].replace("_", " ")
+    if path:
+        across, label = column(path, ended), path.partition(".")[2].replace("_", " ")
     others = [column(path, ended) for path in changes if path not in SEEDS]
     columns = [one for one in dict.fromkeys((*others, *declared.apart)) if one != across and one in rows[0]]
+    paths = tables.write_tables(rows, folder)
     sources = dict.fromkeys(one.run.data.source for one in ended if one.run)
     title = f"{name}: {', '.join(source.split(':')[0] for source in sources)}, {len(rows)} results"
     figure, alt, caption = tables.chart(title, rows, across, columns, declared.numbers, label)
-    paths = tables.write_tables(rows, folder)
     saved = figures.save(figure, "sweep", alt=alt, caption=caption, source="; ".join(sources), folder=folder)
     return [*paths, saved.path]
 

@@ -48,6 +48,11 @@ def write_tables(rows: Rows, folder: Path) -> list[Path]:
     return [folder / "sweep.parquet", folder / "sweep.csv"]
 
 
+def numeric(rows: Rows, column: str) -> bool:
+    """Whether a column holds numbers in all rows."""
+    return all(type(row[column]) in (int, float) for row in rows)
+
+
 def apart(rows: Rows, across: str, columns: Sequence[str]) -> list[str]:
     """The fewest of ``columns``, first ones first, that tell apart what varies besides ``across``."""
     chosen: list[str] = []
@@ -65,12 +70,15 @@ def chart(
 
     ``numbers`` are columns with what they are and their unit, a panel each. Rows that differ in none of ``columns``
     are repetitions: their mean is drawn, with a bar from the least to the most. Words along the axis are numbered.
+
+    Raises:
+        ValueError: when no number is finite.
     """
     by = apart(rows, across, columns)
-    words = [] if isinstance(rows[0][across], int | float) else list(dict.fromkeys(row[across] for row in rows))
+    words = [] if numeric(rows, across) else list(dict.fromkeys(str(row[across]) for row in rows))
     names = list(dict.fromkeys(_at(row, by) for row in rows))
     shown = names[: len(COLOURS)]
-    x = {id(row): words.index(row[across]) + 1 if words else row[across] for row in rows}
+    x = {id(row): words.index(str(row[across])) + 1 if words else row[across] for row in rows}
     parts, told, repeats = [], [], set()
     for number, (what, unit) in numbers.items():
         lines = []
@@ -88,11 +96,19 @@ def chart(
                 told.append(f"{what}, {lines[-1].name}: {means[0]:.3g} at {at[0]:g}, {means[-1]:.3g} at {at[-1]:g}")
         if lines:
             parts.append(Panel(what, unit, lines))
+    if not parts:
+        raise ValueError(f"there is no chart: nothing of {', '.join(numbers)} is finite")
     places = sorted(set(x.values()))
     log = not words and places[0] > 0 and places[-1] > 3 * places[0]
-    right = min(0.5, 0.05 + 0.0165 * max(len(line.name) for part in parts for line in part.lines))
+    right = min(0.5, 0.09 + 0.0165 * max(len(line.name) for part in parts for line in part.lines))
     figure = panels(
-        title, parts, across=label, ticks=_thin(places, log), height=max(230, 29 * len(shown)), right=right, log=log
+        title,
+        parts,
+        across=label,
+        ticks=_thin(places, log, 0.085 / (0.86 - right)),
+        height=max(230, 29 * len(shown)),
+        right=right,
+        log=log,
     )
     most = f"{min(repeats)} to {max(repeats)}" if len(repeats) > 1 else str(max(repeats))
     caption = "One training a point." if most == "1" else f"Means of {most} trainings a point, bars from least to most."
@@ -111,11 +127,11 @@ def _at(row: dict[str, Any], columns: Sequence[str]) -> tuple[str, ...]:
     return tuple(str(row[column]) for column in columns)
 
 
-def _thin(places: Sequence[float], log: bool) -> list[float]:
-    """Of sorted places as many as leave room for their names."""
+def _thin(places: Sequence[float], log: bool, room: float) -> list[float]:
+    """Of sorted places as many as leave ``room`` for their names, a share of the axis."""
     scale = [math.log(place) if log else place for place in places]
     kept: list[int] = []
     for i, at in enumerate(scale):
-        if not kept or at - scale[kept[-1]] >= 0.12 * (scale[-1] - scale[0]):
+        if not kept or at - scale[kept[-1]] >= room * (scale[-1] - scale[0]):
             kept.append(i)
     return [places[i] for i in kept]
