@@ -120,9 +120,7 @@ def test_all_of_a_sweep_is_what_is_published_of_it(tmp_path: Path, monkeypatch) 
     assert json.loads(json.dumps(found)) == found
     bad = few[0]._replace(training=few[0].training.__class__(batch_size=61))
     few.insert(1, bad)
-    with pytest.raises(
-        RuntimeError, match="1 of 3 points of latent_dimension failed: latent_dim 2 seed 0: batch_size 61"
-    ):
+    with pytest.raises(RuntimeError, match="1 of 3 points of latent_dimension failed: latent_dim 2: batch_size 61"):
         sweeps.facts("latent_dimension", "digits-sample", cache=tmp_path)
     assert len(find_runs(tmp_path)) == 2
 
@@ -188,9 +186,7 @@ def test_the_command_makes_one_table_and_a_chart_and_goes_on_where_it_was(tmp_pa
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 4 + 3
-    assert re.match(
-        r"1 of 4: limit 60 .*seed \d name digits-sample .*latent_dim [23].*, elbo -?[\d.]+, \d+ s$", lines[0]
-    )
+    assert re.match(r"1 of 4: seed \d latent_dim [23], elbo -?[\d.]+, \d+ s$", lines[0])
     assert [Path(line).name for line in lines[4:]] == ["sweep.parquet", "sweep.csv", "sweep.png"]
     rows = pq.read_table(tmp_path / "out" / "sweep.parquet").to_pylist()
     with (tmp_path / "out" / "sweep.csv").open(newline="") as file:
@@ -209,7 +205,7 @@ def test_points_that_fail_are_named_and_the_others_are_there(tmp_path: Path) -> 
     done = subprocess.run([*words, "-o", str(tmp_path)], env=environment, capture_output=True, text=True)
     assert done.returncode == 1
     assert "2 of 4 points failed" in done.stderr
-    assert re.search(r"limit 60 .* seed 5 .*batch_size 61.*: batch_size 61 is larger than the data", done.stderr)
+    assert re.search(r"  batch_size 61 latent_dim [23]: batch_size 61 is larger than the data", done.stderr)
     rows = pq.read_table(tmp_path / "sweep.parquet").to_pylist()
     assert [(row["train.batch_size"], row["latents"]) for row in rows] == [(20, 2), (20, 3)]
 

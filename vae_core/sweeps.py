@@ -124,13 +124,14 @@ def run(
 ) -> Iterator[Done]:
     """Train and measure the points ``found`` of a sweep, and yield each as it ends; as :func:`vae_core.fit_many`.
 
-    The paths ``changed`` are said of each point.
+    What varies is said of each point, also at the paths ``changed``.
     """
-    measure, paths = SWEEPS[name].measure, dict.fromkeys((*SWEEPS[name].names, *changed))
+    measure, paths = SWEEPS[name].measure, list(dict.fromkeys((*SWEEPS[name].names, *changed)))
+    paths = [path for path in paths if len({point.value(path) for point in found}) > 1] or paths
     jobs = [Job(point.model, point.training, point.data.load, partial(measure, point)) for point in found]
     for done, one in enumerate(fit_many(jobs, executor, cache=cache, quiet=True), start=1):
         point = found[one.index]
-        what = " ".join(f"{path.rpartition('.')[2]} {point.value(path)}" for path in paths)
+        what = " ".join(f"{path.removeprefix('model.').removeprefix('train.')} {point.value(path)}" for path in paths)
         yield Done(done, len(found), one.index, point, what, one.measured or [], one.run, one.error, one.reused)
 
 
