@@ -25,17 +25,13 @@
 #       images: 1
 #       latent_dims: 1
 #       seed: 0
-#       sweep_dims: 1
-#       sweep_epochs: 1
-#       sweep_measured: 2
-#       sweep_samples: 1
-#       sweep_seeds: 0
 #     presets:
 #       fast:
 #         epochs: 2
 #         images: 2000
-#       full:
-#         sweep: true
+#       full: {}
+#     sweeps:
+#     - latent_dimension
 # ---
 
 # %% [markdown]
@@ -71,20 +67,13 @@ images = 60000
 latent_dims = "2,4,10"
 epochs = 12
 seed = 0
-sweep = False
-sweep_dims = "1,2,3,4,6,8,10,15,20,30,50"
-sweep_seeds = "0,1,2"
-sweep_epochs = 8
-sweep_samples = 200
-sweep_measured = 2000
 
 # %%
 import torch
 from IPython.display import display
 
-from vae_core import TrainConfig, VAEConfig, evaluate, fit, load_images, quality, verdict
+from vae_core import TrainConfig, VAEConfig, evaluate, fit, load_images, verdict
 from vae_core.charts import Line, Panel, panels
-from vae_core.data import binarise
 from vae_core.explore import explore
 from vae_core.figures import (
     Section,
@@ -93,11 +82,9 @@ from vae_core.figures import (
     latent_plane,
     save,
     save_results,
-    save_sweep,
     table,
 )
 from vae_core.latent import encode_means, kl_by_dimension, plane, traverse
-from vae_core.metrics import active_units, importance_weighted_bound
 from vae_core.page import export_page
 from vae_core.provenance import load_sweep
 from vae_core.runs import runs_folder
@@ -199,18 +186,8 @@ save(figure, "latent_plane", alt=alt, caption="Two latent dimensions, drawn whol
 # The encoder sees such a draw. Reconstructions are held against the grey original. They and the generated
 # digits are **decoder means**, the probabilities of the pixels, without pixel noise.
 #
-# `vae-core reproduce 01 --preset full` trains it all. Otherwise its published results are loaded.
-
-# %%
-test = test_set.images.float() / 255
-if sweep:
-    few = load_images(data, "test", limit=min(sweep_measured, len(test)), substitute=True).images
-    grey = train_set.images.float() / 255
-    components = min(50, len(grey) - 1)
-    spread = (test - grey.mean(0)).square().flatten(1).sum(1).mean()
-    pca_train, pca_test = (quality.pca_features(x, grey, components) for x in (grey, test))
-    classifier = quality.train_classifier(train_set.images, train_set.labels, seed=seed)
-    class_train, class_test = (quality.classifier_features(classifier, x) for x in (grey, test))
+# Its results are loaded. `vae-core sweep latent_dimension` trains it all on your machine, and
+# `vae-core reproduce 01 --preset full` puts what comes of it here.
 
 # %% [markdown]
 # Four things are measured.
@@ -224,46 +201,10 @@ if sweep:
 #   features. Its floor is what as many test images get. It is measured for generated digits and for
 #   reconstructions, so the two can be compared in one unit.
 
-
 # %%
-def left(images):
-    return ((images - test).square().flatten(1).sum(1).mean() / spread).item()
-
-
-def measure(model, d, s):
-    found = evaluate(model, test_set.images, seed=seed)
-    bound = importance_weighted_bound(model, few, samples=sweep_samples, seed=seed)
-    rebuilt = model.reconstruct(binarise(test_set.images, seed, "reconstruct").float() / 255)
-    drawn = model.sample(len(test), seed=s)
-    of_drawn, of_rebuilt = (quality.frechet_against_floor(
-        quality.classifier_features(classifier, x), class_train, class_test) for x in (drawn, rebuilt))  # fmt: skip
-    pca = quality.frechet_against_floor(quality.pca_features(drawn, grey, components), pca_train, pca_test)
-    return {
-        "dim": d, "seed": s, "epochs": sweep_epochs, "training_images": len(grey), "test_images": len(test),
-        "negative_elbo": -found.elbo, "elbo_error": found.elbo_error, "kl": found.kl,
-        "nll": -bound.value, "nll_error": bound.error, "nll_images": len(few), "importance_samples": sweep_samples,
-        "active": active_units(model, test_set.images), "used": sum(kl >= 0.1 for kl in found.kl_per_dimension),
-        "left": left(rebuilt), "left_from_grey": left(model.reconstruct(test)),
-        "pca_left": 1 - (pca_test[:, :d].square().sum(1).mean() / spread).item(),
-        "frechet": of_drawn.distance, "frechet_rebuilt": of_rebuilt.distance, "floor": of_drawn.floor,
-        "frechet_pca": pca.distance, "floor_pca": pca.floor, "source": train_set.source,
-    }  # fmt: skip
-
-
-# %%
-sizes, seeds = ([int(word) for word in words.split(",")] for words in (sweep_dims, sweep_seeds))
-rows = []
-for d, s in [(d, s) for d in sizes for s in seeds if sweep]:
-    config = VAEConfig(image_shape=shape, latent_dim=d, hidden=(200,), output_bias="data_mean", binarisation="afresh")
-    batch = min(250, len(train_set.images))
-    recipe = TrainConfig(epochs=sweep_epochs, batch_size=batch, learning_rate=4e-3, seed=s)
-    rows.append(measure(fit(config, recipe, train_set, cache=runs_folder()).model, d, s))
-if sweep:
-    save_sweep("latent_dimension", rows, source=train_set.source)
-else:
-    loaded = load_sweep("latent_dimension")
-    rows = loaded.rows
-    print(loaded.told)
+loaded = load_sweep("latent_dimension")
+rows = loaded.rows
+print(loaded.told)
 
 # %%
 levels = {key: verdict.over_seeds(rows, key) for key, value in rows[0].items() if isinstance(value, int | float)}

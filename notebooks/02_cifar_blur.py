@@ -24,12 +24,12 @@
 #       latent_dim: 1
 #       seed: 0
 #       steps: 1
-#       sweep_steps: 1
 #     presets:
 #       fast:
 #         steps: 60
-#       full:
-#         sweep: true
+#       full: {}
+#     sweeps:
+#     - cifar_blur
 # ---
 
 # %% [markdown]
@@ -66,8 +66,6 @@ counts = "200,100,25"
 steps = 1500
 latent_dim = 10
 seed = 0
-sweep = False
-sweep_steps = 3000
 
 # %%
 import math
@@ -78,7 +76,7 @@ from IPython.display import display
 from vae_core import TrainConfig, VAEConfig, effective_variance, fit, load_images, verdict
 from vae_core.charts import Line, Panel, panels
 from vae_core.explore import explore
-from vae_core.figures import Section, image_sections, save, save_results, save_sweep, table
+from vae_core.figures import Section, image_sections, save, save_results, table
 from vae_core.latent import kl_by_dimension, traverse
 from vae_core.provenance import load_sweep
 from vae_core.quality import laplacian_energy, sharpness
@@ -208,7 +206,10 @@ print(verdict.cifar_blur(naive, scaled, posts_setting=setting))
 #   compare it with. Against the sum of squares both roads would be walked at once.
 #
 # The networks are the one above and a small convolutional one. Each trains for the same number of
-# steps of 25 images, so many images are seen less often each; the cell below says how often.
+# steps of 25 images, so many images are seen less often each; the second cell below says how often.
+#
+# The results are loaded. `vae-core sweep cifar_blur` trains it all on your machine, and
+# `vae-core reproduce 02 --preset full` puts what comes of it here.
 
 # %%
 losses |= {"learned sigma": {"likelihood": "gaussian", "sigma": "learned"},
@@ -218,48 +219,16 @@ try:
     sets[most] = load_images(data, limit=most, seed=seed, substitute=True)
 except ValueError:
     print(f"{source} has fewer than {most:,} images: left out")
-plan = [
-    (n, loss, network, seed, sweep_steps, latent_dim) for n in sorted(sets) for loss in losses for network in networks
-]
-plan += [(fewest, loss, "mlp", seed + more, sweep_steps, latent_dim) for more in (1, 2) for loss in losses]
-plan += [(n, "sum of squares", "mlp", seed, 2 * sweep_steps, latent_dim) for n in sorted(sets)[-2:]]
-plan += [(fewest, "sum of squares", "conv", seed, 2 * sweep_steps, latent_dim)]
-plan += [(max(sets), "sum of squares", "mlp", seed, sweep_steps, 64)]
-print(f"{len(plan)} trainings, {'now' if sweep else 'made before'}")
-print("; ".join(f"{n:,} images: {sweep_steps * min(25, n) / n:,.0f} passes over each" for n in sorted(sets)))
 
 # %%
-rows = []
-for n, loss, network, other, length, latents in plan if sweep else []:
-    images = sets[n] if other == seed else load_images(data, limit=n, seed=other, substitute=True)
-    run, x = trained(configure(loss, network, latents), images, length, other), images.images.float() / 255
-    found, last = detail(run.model, images.images, seed=other), run.records[-1]
-    fifth = max(1, len(run.records) // 5)
-    rows.append({
-        "images": n, "loss": loss, "architecture": network, "seed": other, "steps": length, "latents": latents,
-        "sigma": last.sigma or losses[loss]["sigma"], "elbo": last.elbo, "kl": last.kl,
-        "elbo gained in the last fifth": last.elbo - run.records[-1 - min(fifth, len(run.records) - 1)].elbo,
-        "sharpness, generated": found.sample_sharpness.value, "error, generated": found.sample_sharpness.error,
-        "sharpness, reconstructed": found.reconstruction_sharpness.value,
-        "error, reconstructed": found.reconstruction_sharpness.error,
-        "high frequency, generated": found.sample_high_frequency,
-        "high frequency, reconstructed": found.reconstruction_high_frequency,
-        "squared error": found.squared_error, "ssim": found.ssim, "nearest": found.sample_nearest,
-        "information": found.mutual_information, "active units": found.active_units,
-        "mean image": sharpness(x.mean(0, keepdim=True), x), "data": source,
-    })  # fmt: skip
-if sweep:
-    save_sweep("cifar_blur", rows, source=source)
-
-# %%
-if not sweep:
-    loaded = load_sweep("cifar_blur")
-    rows = loaded.rows
-    print(loaded.told)
+loaded = load_sweep("cifar_blur")
+rows = loaded.rows
+print(loaded.told)
 length, latents = rows[0]["steps"], rows[0]["latents"]
 grid = [row for row in rows if (row["steps"], row["latents"]) == (length, latents)]
 cells = {(row["images"], row["loss"], row["architecture"]): row for row in reversed(grid)}
 sizes, kinds = sorted({n for n, *_ in cells}), list(dict.fromkeys(row["loss"] for row in grid))
+print("; ".join(f"{n:,} images: {length * min(25, n) / n:,.0f} passes over each" for n in sizes))
 looks = ("generated", "reconstructed")
 table([
     {"training images": n, "loss": loss,

@@ -78,3 +78,15 @@ def test_of_several_files_none_changes_when_one_cannot_be_written(tmp_path) -> N
     assert sorted(tmp_path.iterdir()) == [first, second]
     provenance.write_all({first: b"new", second / "x": b"new"})
     assert first.read_bytes() == (second / "x").read_bytes() == b"new"
+
+
+def test_sweeps_come_from_the_folder_that_is_named_where_it_has_them(tmp_path, monkeypatch) -> None:
+    published = provenance.load_sweep("ladder_mnist").rows
+    monkeypatch.setenv("VAE_CORE_SWEEPS", str(tmp_path))
+    assert provenance.load_sweep("ladder_mnist").rows == published
+    (tmp_path / "sweep_ladder_mnist.json").write_text(json.dumps({"source": "mine", "rows": [{"x": 1}]}))
+    found = provenance.load_sweep("ladder_mnist")
+    assert found.rows == [{"x": 1}]
+    assert "mine" in found.told
+    with pytest.raises(ValueError, match="sweep_none"):
+        provenance.load_sweep("none")

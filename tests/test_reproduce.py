@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import jupytext
@@ -33,7 +34,12 @@ save_results("00_draws", [{"claim": "epochs", "value": epochs}])
 
 
 def write_pair(
-    folder: Path, name: str, *cells: str, figures: tuple[str, ...] = (), parameters: str = PARAMETERS
+    folder: Path,
+    name: str,
+    *cells: str,
+    figures: tuple[str, ...] = (),
+    parameters: str = PARAMETERS,
+    sweeps: tuple[str, ...] = (),
 ) -> None:
     import nbformat.v4 as v4
 
@@ -46,6 +52,7 @@ def write_pair(
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
         "vae_core": {
             "figures": list(figures),
+            "sweeps": list(sweeps),
             "least": {"epochs": 0, "names": 1},
             "presets": {"fast": {"epochs": 1}, "full": {}},
         },
@@ -141,15 +148,51 @@ def test_a_notebook_may_name_several_data_sets_and_publishes_figures_of_those_al
     small: Path, drawn: str, where: str
 ) -> None:
     draw = DRAW.replace("load_images(data)", f'load_images("{drawn}")')
-    draw += 'from vae_core.figures import save_sweep\nsave_sweep("s", [{"step": 1, "value": 2.0}], source=source)'
     parameters = PARAMETERS.replace('"photos-sample"', '"cifar10,photos-sample"')
     write_pair(small / "notebooks", "00_draws", draw, figures=("figure_{names}",), parameters=parameters)
     [outcome] = reproduce(checkout=small)
     assert outcome.error is None
     assert outcome.published == (where == "figures")
     assert (small / where / "figure_1.png").exists()
-    reproduce(checkout=small, preset="full")
-    assert (small / where / "data" / "sweep_s.json").exists()
+
+
+def test_full_runs_the_sweeps_first_and_notebooks_load_their_results(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vae_core import sweeps
+
+    few = {"data.limit": [10], "train.epochs": [1]}
+    made = sweeps.points("cifar_blur", "photos-sample", few)[:2]
+    tiny = sweeps.SWEEPS["cifar_blur"]._replace(make=lambda name, own: made)
+    monkeypatch.setitem(sweeps.SWEEPS, "tiny", tiny)
+    draw = DRAW + 'from vae_core.provenance import load_sweep\nprint("rows:", len(load_sweep("tiny").rows))'
+    write_pair(small / "notebooks", "00_draws", draw, figures=("figure_{names}",), sweeps=("tiny",))
+    said: list[str] = []
+    [outcome] = reproduce(checkout=small, preset="full", jobs=2, say=said.append)
+    assert outcome.error is None
+    assert "sweep tiny: 2 of 2" in said
+    path = small / "figures" / "data" / "sweep_tiny.json"
+    facts = json.loads(path.read_text())
+    assert [row["images"] for row in facts["rows"]] == [10, 10]
+    assert facts["command"] == "vae-core reproduce 00_draws --preset full"
+    assert facts["source"].startswith("photos-sample:")
+    assert "rows: 2" in (small / "build" / "notebooks" / "00_draws.ipynb").read_text()
+    assert not (small / "figures" / "figure_1.png").exists()  # those of the preset are not the published ones
+
+    [outcome] = reproduce(checkout=small)  # loads what was published
+    assert outcome.published
+    assert reproduce(checkout=small) == []
+    path.write_bytes(path.read_bytes() + b"\n")
+    assert "the sweep tiny" in run(small, "status").stdout
+    reproduce(checkout=small, preset="full", parameters=[("epochs", "2")])
+    assert path.read_bytes().endswith(b"\n\n")  # other settings publish nothing
+
+    sick = [point._replace(training=replace(point.training, batch_size=99)) for point in made[:1]]
+    monkeypatch.setitem(sweeps.SWEEPS, "tiny", tiny._replace(make=lambda name, own: [*sick, *made]))
+    write_pair(small / "notebooks", "01_more", "x = 1")
+    first, second = reproduce(checkout=small, preset="full")
+    assert first.error.startswith("its sweep tiny: 1 of 3 points of tiny failed")
+    assert second.error is None
 
 
 def test_each_of_several_data_sets_is_checked(small: Path) -> None:

@@ -12,10 +12,11 @@ import torch
 
 from vae_core import TrainConfig, VAEConfig, fit
 from vae_core.data import ImageSet
+from vae_core.keys import _code_digest
 from vae_core.likelihood import SIGMA_RANGE
 from vae_core.model import VAE
 from vae_core.objective import collapse_forecast
-from vae_core.runs import _code_digest, digest, find_runs, load_run, run_key, warnings
+from vae_core.runs import digest, find_runs, load_run, run_key, warnings
 from vae_core.train import train
 
 IMAGES = torch.randint(0, 256, (50, 1, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -78,7 +79,7 @@ def test_whatever_changes_a_training_is_in_the_key(monkeypatch) -> None:
     monkeypatch.setattr("torch.get_num_threads", lambda: 77)
     keys.add(run_key(MODEL, CONFIG, IMAGES))
     monkeypatch.undo()
-    monkeypatch.setattr("vae_core.runs._code_digest", lambda module: "changed")
+    monkeypatch.setattr("vae_core.keys._code_digest", lambda module: "changed")
     keys.add(run_key(MODEL, CONFIG, IMAGES))
     assert len(keys) == 7
 
@@ -92,7 +93,7 @@ def test_prose_is_not_code(monkeypatch, tmp_path: Path) -> None:
     digests = []
     for text in texts:
         (tmp_path / "model.py").write_text(text)
-        monkeypatch.setattr("vae_core.runs.resources.files", lambda _: tmp_path)
+        monkeypatch.setattr("vae_core.keys.resources.files", lambda _: tmp_path)
         digests.append(_code_digest("model"))
     assert digests[0] == digests[1] != digests[2]
 

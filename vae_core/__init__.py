@@ -25,6 +25,8 @@ _HOME = {
     "Evaluation": "metrics",
     "evaluate": "metrics",
     "fit": "runs",
+    "fit_many": "many",
+    "Job": "many",
     "load_run": "runs",
     "Run": "runs",
 }

@@ -179,9 +179,16 @@ class Panel(NamedTuple):
 
 
 def panels(
-    title: str, parts: Sequence[Panel], *, across: str, ticks: Sequence[int], height: float = 230, right: float = 0.27
+    title: str,
+    parts: Sequence[Panel],
+    *,
+    across: str,
+    ticks: Sequence[float],
+    height: float = 230,
+    right: float = 0.27,
+    log: bool = True,
 ) -> Figure:
-    """Charts of ``height`` pixels under each other, each under its message, over the same logarithmic axis.
+    """Charts of ``height`` pixels under each other, each under its message, over the same axis, logarithmic if ``log``.
 
     ``right`` is the share of the width that the names of the lines take.
     """
@@ -194,7 +201,7 @@ def panels(
             bottom = box.y0 + (len(parts) - 1 - i) * step / tall
             axes = figure.add_axes((box.x0, bottom, box.width, height / tall))
             text_at(figure, MARGIN, tall * (1 - bottom) - height - 42, part.message, tall, color="#333333")
-            axes.set(xscale="log", yscale="log" if part.log else "linear", ylabel=part.up)
+            axes.set(xscale="log" if log else "linear", yscale="log" if part.log else "linear", ylabel=part.up)
             for line in part.lines:
                 ink = COLOURS[line.colour]
                 bars = [np.subtract(line.y, line.low), np.subtract(line.high, line.y)] if len(line.low) else None

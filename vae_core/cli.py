@@ -8,6 +8,7 @@ import click
 
 from vae_core import __version__
 from vae_core.cli_runs import compare, engine_options, evaluate, export, one_line_errors, runs
+from vae_core.cli_sweep import sweep
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -26,13 +27,15 @@ def main() -> None:
     vae-core data                 which data sets there are, and where
     vae-core forecast cifar10 --limit 25 --sigma mean-of-squares
                                   whether a loss must make the model collapse
+    vae-core sweep latent_dimension --set model.latent_dim=2,4,10
+                                  many trainings, measured, as a table and a chart
     vae-core evaluate FOLDER/RUN  all that is measured of a training that was kept
     vae-core export FOLDER/RUN -o page.html
                                   its latent sliders as a page without a server
     """
 
 
-for about_runs in (runs, evaluate, compare, export):
+for about_runs in (runs, evaluate, compare, export, sweep):
     main.add_command(about_runs)
 
 

@@ -37,14 +37,16 @@ class Member(NamedTuple):
     diverged: bool
 
 
-def train_many(config: VAEConfig, trainings: Sequence[TrainConfig], images: Tensor) -> list[Member]:
+def train_many(
+    config: VAEConfig, trainings: Sequence[TrainConfig], images: Tensor, *, quiet: bool = False
+) -> list[Member]:
     """Train one new model of ``config`` for each of M ``trainings``, which differ in ``seed`` and ``beta`` only.
 
     ``images`` are ``(N, C, H, W)`` for all members, or one set a member, ``(M, N, C, H, W)``: uint8, or floating
     point, which is used as it is and whose precision is that of the models. The latter is for coordinates: squared
     error within the affine span of some images is preserved exactly in the span's own coordinates. With
     ``output_bias="data_mean"`` each model starts at the mean of its own images. Noise is drawn once per seed, so
-    members that share seeds are faster. A progress bar shows what takes more than two seconds.
+    members that share seeds are faster. A progress bar shows what takes more than two seconds, unless ``quiet``.
 
     A member that diverges does not touch the others: it is marked, and its model and records end at its last record
     with finite loss and weights.
@@ -70,7 +72,8 @@ def train_many(config: VAEConfig, trainings: Sequence[TrainConfig], images: Tens
     records: list[list[Record]] = [[] for _ in trainings]
     n, began = sets.shape[1], time.perf_counter()
     steps, per_epoch = trainings[0].steps(n), math.ceil(n / trainings[0].batch(n))
-    with tqdm(total=steps, delay=2, mininterval=1, leave=False, unit="step", desc=f"{members} models") as bar:
+    desc = f"{members} models"
+    with tqdm(total=steps, delay=2, mininterval=1, leave=False, unit="step", desc=desc, disable=quiet) as bar:
         for step, rate, terms, seen in _steps(stacked, sets, trainings):
             weights = {name: weight.detach() for name, weight in _weights(stacked).items()}
             for told in (terms.transpose(0, 1), *weights.values()):

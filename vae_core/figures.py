@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from vae_core.provenance import machine, versions, write_bytes
+from vae_core.provenance import write_bytes
 
 WIDTH = 720  # pixels
 DPI = 100
@@ -168,15 +168,17 @@ def figures_folder() -> Path:
     return Path(os.environ.get("VAE_CORE_FIGURES") or "build/figures")
 
 
-def save(figure: Figure, name: str, *, alt: str, caption: str, source: str, svg: bool = False) -> Saved:
-    """Write ``name.png`` (and ``name.svg``) into ``$VAE_CORE_FIGURES``, else ``build/figures``; print the path.
+def save(
+    figure: Figure, name: str, *, alt: str, caption: str, source: str, svg: bool = False, folder: Path | None = None
+) -> Saved:
+    """Write ``name.png`` (and ``name.svg``) into a folder; without one into :func:`figures_folder`, and print the path.
 
     The file carries its own alt text, caption and data ``source`` as PNG text.
 
     Raises:
         OSError: when the folder cannot be written.
     """
-    folder = figures_folder()
+    said, folder = folder is None, folder or figures_folder()
     facts = {"Title": name, "Description": alt, "Comment": caption, "Source": source}
     with matplotlib.rc_context(STYLE):
         drawn = io.BytesIO()
@@ -186,7 +188,8 @@ def save(figure: Figure, name: str, *, alt: str, caption: str, source: str, svg:
             drawn = io.BytesIO()
             figure.savefig(drawn, format="svg", metadata={"Title": name, "Description": alt, "Date": None})
             write_bytes(folder / f"{name}.svg", drawn.getvalue())
-    print(folder / f"{name}.png")
+    if said:
+        print(folder / f"{name}.png")
     return Saved(folder / f"{name}.png", alt, caption)
 
 
@@ -222,17 +225,6 @@ def save_results(name: str, rows: Sequence[dict[str, Any]]) -> None:
     table.writerows(rows)
     write_bytes(folder / f"{name}.csv", text.getvalue().encode())
     print(folder / f"{name}.csv")
-
-
-def save_sweep(name: str, rows: Sequence[dict[str, Any]], *, source: str) -> None:
-    """Write the rows of a long sweep as JSON, for :func:`vae_core.provenance.load_sweep` to find once published.
-
-    Rows are dictionaries of numbers and words with the same keys; ``source`` is that of the images.
-    """
-    folder = figures_folder() / "data"
-    facts = {"source": source, "versions": versions(), "machine": machine(), "rows": list(rows)}
-    write_bytes(folder / f"sweep_{name}.json", (json.dumps(facts, indent=1) + "\n").encode())
-    print(folder / f"sweep_{name}.json")
 
 
 def text_at(figure: Figure, left: float, top: float, text: str, height: float, size: float = TEXT, **more: Any) -> None:

@@ -165,12 +165,15 @@ class Sweep(NamedTuple):
 
 
 def load_sweep(name: str) -> Sweep:
-    """The rows of ``figures/data/sweep_NAME.json`` of this checkout, which a run with the preset "full" wrote.
+    """The rows of ``sweep_NAME.json`` in ``$VAE_CORE_SWEEPS``, else those that this checkout has in ``figures/data``.
 
     Raises:
         ValueError: when there is no such file, or it is damaged, with the command that makes it.
     """
-    path = Path(__file__).parent.parent / "figures" / "data" / f"sweep_{name}.json"
+    file, given = f"sweep_{name}.json", os.environ.get("VAE_CORE_SWEEPS")
+    path = Path(given or "") / file
+    if not given or not path.exists():
+        path = Path(__file__).parent.parent / "figures" / "data" / file
     facts = read_json(path)
     if "rows" not in facts:
         raise ValueError(f"{path} does not hold the results of a sweep: vae-core reproduce --preset full makes it")

@@ -121,13 +121,25 @@ def pca_features(images: Tensor, fitted_on: Tensor, dimensions: int = 50) -> Ten
         ValueError: unless both hold floats of one shape ``(C, H, W)``, and have that many components.
     """
     _check_images(images, fitted_on)
+    return components(fitted_on, dimensions)(images)
+
+
+def components(fitted_on: Tensor, dimensions: int = 50) -> Callable[[Tensor], Tensor]:
+    """:func:`pca_features` of any images with the components of ``fitted_on``, which are found once.
+
+    Raises:
+        ValueError: unless it has that many components.
+    """
     most = min(len(fitted_on) - 1, fitted_on[:1].numel())
     if not 1 <= dimensions <= most:
         raise ValueError(f"{len(fitted_on)} images of {_size(fitted_on)} have 1 to {most} components, not {dimensions}")
     mean, covariance = _moments(fitted_on.detach().flatten(1))
-    components = torch.linalg.eigh(covariance).eigenvectors[:, -dimensions:].flip(1)
-    parts = images.detach().flatten(1).split(CHUNK)
-    return torch.cat([(part.cpu().double() - mean) @ components for part in parts])
+    axes = torch.linalg.eigh(covariance).eigenvectors[:, -dimensions:].flip(1)
+
+    def features(images: Tensor) -> Tensor:
+        return torch.cat([(part.cpu().double() - mean) @ axes for part in images.detach().flatten(1).split(CHUNK)])
+
+    return features
 
 
 @torch.enable_grad()

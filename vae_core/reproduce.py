@@ -104,8 +104,12 @@ def _sweep(
             names = str(outcome.settings["data"]).split(",")
             data = names[outcome.notebook.sweeps.index(name) % len(names)]
             began = time.monotonic()
+
+            def tell(done: int, total: int, name: str = name) -> None:
+                say(f"sweep {name}: {done} of {total}")
+
             try:
-                facts = sweeps.facts(name, data, executor=engine.executor, cache=root / "build" / "runs", say=say)
+                facts = sweeps.facts(name, data, executor=engine.executor, cache=root / "build" / "runs", tell=tell)
             except (RuntimeError, OSError, ValueError) as error:
                 outcome.error = f"its sweep {name}: {error}"
                 continue

@@ -1,15 +1,12 @@
 """A training from configs to a trained model; kept in a folder if one is given, and then reused."""
 
-import ast
 import copy
-import hashlib
-import json
+import importlib
 import os
 import shutil
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, replace
-from importlib import metadata, resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +15,7 @@ from torch import Tensor
 
 from vae_core.checkpoint import load_tensors, save_tensors
 from vae_core.data import ImageSet
+from vae_core.keys import digest, run_key
 from vae_core.likelihood import SIGMA_RANGE
 from vae_core.model import VAE, VAEConfig
 from vae_core.objective import Forecast, collapse_forecast, effective_variance
@@ -26,7 +24,6 @@ from vae_core.train import Record, TrainConfig, pick_device, train
 
 FORMAT = 2  # of run.json; another number is another layout
 COLLAPSED = 0.01  # nats an image: a KL below it says nothing of which image it was
-CODE = ("data", "likelihood", "model", "objective", "train")  # a change in these can change a training
 
 
 class TrainedOn(NamedTuple):
@@ -70,38 +67,49 @@ def fit(
         OSError: when the run cannot be kept.
     """
     if cache is None:
-        return _fit(model_config, train_config, images)
+        return train_run(model_config, train_config, images)
     from filelock import FileLock
 
-    key = run_key(model_config, train_config, _pixels(images))
+    key = run_key(model_config, train_config, pixels(images))
     folder = Path(cache) / key
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         if (folder / "run.json").exists():
             print(f"reused {folder}", flush=True)
             return load_run(folder)
-        run = _fit(model_config, train_config, images)
-        shutil.rmtree(folder, ignore_errors=True)  # the rest of a run that was interrupted while it was written
-        digest = save_tensors(folder / "weights.safetensors", run.model.state_dict())
-        facts = {
-            "format": FORMAT,
-            "model": asdict(model_config),
-            "train": asdict(train_config),
-            "data": run.data._asdict(),
-            "measure": run.model.measure,
-            "effective_variance": effective_variance(model_config, train_config.beta),
-            "forecast": None if run.forecast is None else [str(part) for part in run.forecast],  # JSON has no nan
-            "warnings": warnings(run),
-            "weights_sha256": digest,
-            "records": [record._asdict() for record in run.records],
-        }
-        write_json(folder / "run.json", facts)  # last: a folder with it is whole
+        return keep(train_run(model_config, train_config, images), folder)
+
+
+def keep(run: Run, folder: Path) -> Run:
+    """The run, written into its folder, whole or not at all."""
+    shutil.rmtree(folder, ignore_errors=True)  # the rest of a run that was interrupted while it was written
+    digest = save_tensors(folder / "weights.safetensors", run.model.state_dict())
+    facts = {
+        "format": FORMAT,
+        "model": asdict(run.model_config),
+        "train": asdict(run.train_config),
+        "data": run.data._asdict(),
+        "measure": run.model.measure,
+        "effective_variance": effective_variance(run.model_config, run.train_config.beta),
+        "forecast": None if run.forecast is None else [str(part) for part in run.forecast],  # JSON has no nan
+        "warnings": warnings(run),
+        "weights_sha256": digest,
+        "records": [record._asdict() for record in run.records],
+    }
+    write_json(folder / "run.json", facts)  # last: a folder with it is whole
     return run._replace(path=folder)
 
 
 def runs_folder() -> Path:
     """Where the notebooks keep their trainings: ``$VAE_CORE_RUNS``, else ``build/runs`` under the current folder."""
     return Path(os.environ.get("VAE_CORE_RUNS") or "build/runs")
+
+
+def __getattr__(name: str) -> Any:
+    """``fit_many`` and its ``Job``, which stand on what is here and change no notebook that only fits."""
+    if name in ("fit_many", "Job"):
+        return getattr(importlib.import_module("vae_core.many"), name)
+    raise AttributeError(f"module 'vae_core.runs' has no attribute {name!r}")
 
 
 def load_run(path: str | Path) -> Run:
@@ -136,32 +144,6 @@ def find_runs(cache: str | Path) -> Iterable[Path]:
     return sorted((path.parent for path in Path(cache).glob("*/run.json")), key=lambda path: path.stat().st_mtime)
 
 
-def run_key(model_config: VAEConfig, train_config: TrainConfig, images: Tensor) -> str:
-    """A digest of all that a training depends on, 20 hexadecimal digits."""
-    what: dict[str, Any] = {
-        "model": asdict(model_config),
-        "train": asdict(train_config),
-        "images": digest(images),
-        "code": {name: _code_digest(name) for name in CODE},
-        "versions": {name: metadata.version(name) for name in ("torch", "numpy")},
-        "device": str(pick_device(train_config.device)),
-        "threads": torch.get_num_threads(),
-    }
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:20]
-
-
-def _code_digest(module: str) -> str:
-    """Of a module's syntax tree without docstrings: comments and prose change nothing."""
-    tree = ast.parse(resources.files("vae_core").joinpath(f"{module}.py").read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-            value = body[0].value
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                body.pop(0)
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
-
-
 def warnings(run: Run) -> list[str]:
     """What is wrong with a run, a line each with its remedy: collapse foretold or seen, a sigma at its limit."""
     found = []
@@ -191,47 +173,54 @@ def warnings(run: Run) -> list[str]:
     return found
 
 
-def _pixels(images: Tensor | ImageSet) -> Tensor:
+def pixels(images: Tensor | ImageSet) -> Tensor:
+    """The images of a set, or those that were given bare."""
     return images.images if isinstance(images, ImageSet) else images
 
 
-def digest(images: Tensor) -> str:
-    """The SHA-256 of the shape and bytes of uint8 ``images``."""
-    pixels = images.cpu().contiguous().numpy()
-    return hashlib.sha256(f"{pixels.dtype} {pixels.shape} ".encode() + pixels.tobytes()).hexdigest()
+def trained_on(given: Tensor | ImageSet) -> TrainedOn:
+    """What a run says of its images."""
+    images = pixels(given)
+    return TrainedOn(given.source if isinstance(given, ImageSet) else None, len(images), digest(images))
 
 
-def _fit(model_config: VAEConfig, train_config: TrainConfig, given: Tensor | ImageSet) -> Run:
+def train_run(
+    model_config: VAEConfig, train_config: TrainConfig, given: Tensor | ImageSet, *, quiet: bool = False
+) -> Run:
+    """Train a new model, as :func:`fit` without a cache; ``quiet``: without a word or a bar."""
     from tqdm import tqdm
 
-    images = _pixels(given)
+    images = pixels(given)
     data_mean = images.float().mean(0) / 255 if model_config.output_bias == "data_mean" else None
     model = VAE(model_config, seed=train_config.seed, data_mean=data_mean)
     records = train(model, images, train_config)
     steps = train_config.steps(len(images))
-    seconds = steps * _seconds_per_step(model, images, train_config) if steps else 0
-    widths = "-".join(map(str, (*model_config.hidden, model_config.latent_dim)))
-    print(
-        f"training {model_config.architecture} {widths} on {len(images):,} images "
-        f"for {steps:,} steps, about {max(1, round(seconds))} s",
-        flush=True,
-    )
+    if not quiet:
+        seconds = steps * _seconds_per_step(model, images, train_config) if steps else 0
+        widths = "-".join(map(str, (*model_config.hidden, model_config.latent_dim)))
+        print(
+            f"training {model_config.architecture} {widths} on {len(images):,} images "
+            f"for {steps:,} steps, about {max(1, round(seconds))} s",
+            flush=True,
+        )
     forecast = collapse_forecast(images, model_config, train_config.beta) if train_config.beta > 0 else None
-    data = TrainedOn(given.source if isinstance(given, ImageSet) else None, len(images), digest(images))
-    run = Run(model, [], model_config, train_config, data, forecast)
+    run = Run(model, [], model_config, train_config, trained_on(given), forecast)
     foretold = warnings(run)
-    _warn(foretold)
     unit = "nats" if model.measure != "neither" else "nats of grey pixels, not a likelihood"
-    with tqdm(total=steps, delay=2, mininterval=1, leave=False, unit="step") as bar:
+    if not quiet:
+        warn(foretold)
+    with tqdm(total=steps, delay=2, mininterval=1, leave=False, unit="step", disable=quiet) as bar:
         for record in records:
             run.records.append(record)
             bar.update(record.step - bar.n)
             bar.set_postfix_str(f"elbo {record.elbo:.1f} {unit}", refresh=False)
-    _warn(line for line in warnings(run) if line not in foretold)
+    if not quiet:
+        warn(line for line in warnings(run) if line not in foretold)
     return run
 
 
-def _warn(lines: Iterable[str]) -> None:
+def warn(lines: Iterable[str]) -> None:
+    """Say warnings, a line each, on standard error."""
     for line in lines:
         print(f"warning: {line}", file=sys.stderr)
 

@@ -1,0 +1,81 @@
+"""What a training depends on, as facts and as one digest of them."""
+
+import ast
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib import metadata, resources
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vae_core.model import VAEConfig
+from vae_core.train import TrainConfig, pick_device
+
+CODE = ("data", "likelihood", "model", "objective", "train")  # a change in these can change a training
+
+
+def run_facts(
+    model_config: VAEConfig,
+    train_config: TrainConfig,
+    images: Tensor | str,
+    *,
+    threads: int | None = None,
+    members: Sequence[TrainConfig] = (),
+) -> dict[str, Any]:
+    """All that a training on ``images``, or on those of that :func:`digest`, depends on.
+
+    ``threads`` is the number of torch's, else that of now; ``members`` are all trainings of a stacked one.
+    """
+    facts: dict[str, Any] = {
+        "model": asdict(model_config),
+        "train": asdict(train_config),
+        "images": images if isinstance(images, str) else digest(images),
+        "code": {name: _code_digest(name) for name in (*CODE, *(["ensemble"] if members else []))},
+        "versions": {name: metadata.version(name) for name in ("torch", "numpy")},
+        "device": str(pick_device(train_config.device)),
+        "threads": threads or torch.get_num_threads(),
+    }
+    return facts | {"stacked": [asdict(member) for member in members]} if members else facts
+
+
+def key_of(facts: dict[str, Any]) -> str:
+    """A digest of the facts, 20 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def run_key(model_config: VAEConfig, train_config: TrainConfig, images: Tensor) -> str:
+    """A digest of all that a training depends on, 20 hexadecimal digits."""
+    return key_of(run_facts(model_config, train_config, images))
+
+
+def unlike(facts: dict[str, Any], others: dict[str, Any]) -> list[str]:
+    """In what two trainings differ, in words such as "code of train", "version of torch" or "images"."""
+    told = []
+    for name, value in facts.items():
+        if name in ("code", "versions"):
+            words = f"{name.removesuffix('s')} of "
+            told += [words + part for part, one in value.items() if others[name].get(part) != one]
+        elif others.get(name) != value:
+            told.append(name)
+    return told
+
+
+def digest(images: Tensor) -> str:
+    """The SHA-256 of the shape and bytes of uint8 ``images``."""
+    pixels = images.cpu().contiguous().numpy()
+    return hashlib.sha256(f"{pixels.dtype} {pixels.shape} ".encode() + pixels.tobytes()).hexdigest()
+
+
+def _code_digest(module: str) -> str:
+    """Of a module's syntax tree without docstrings: comments and prose change nothing."""
+    tree = ast.parse(resources.files("vae_core").joinpath(f"{module}.py").read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            value = body[0].value
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                body.pop(0)
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()

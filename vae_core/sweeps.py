@@ -1,0 +1,175 @@
+"""The declared sweeps, whose published results notebooks 01, 02 and 04 load: their points, and any others."""
+
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vae_core.declared import FIELDS, SWEEPS, Point, Row
+from vae_core.many import Job, fit_many
+from vae_core.provenance import machine, versions
+from vae_core.runs import Run
+
+
+def points(name: str, data: str | None = None, changes: Mapping[str, Sequence[Any]] | None = None) -> list[Point]:
+    """The points of a sweep, on its own data set or another.
+
+    ``changes`` maps paths such as ``model.latent_dim``, ``train.seed`` or ``data.limit`` to values: every point is
+    made with each combination of them in place of its own, and what is then there twice is dropped.
+
+    Raises:
+        ValueError: on an unknown sweep or field, no values, a value of another type, or one that a config refuses.
+    """
+    if name not in SWEEPS:
+        raise ValueError(f"no sweep {name!r}: expected one of {', '.join(SWEEPS)}")
+    axes = {path: list(values) for path, values in (changes or {}).items()}
+    for path, values in axes.items():
+        kind = kind_of(path)
+        if not values:
+            raise ValueError(f"{path} needs at least one value")
+        for value in values:
+            if not fits(value, kind):
+                raise ValueError(f"{path} must be {in_words(kind)}, not {value!r}")
+    made: dict[Any, list[Point]] = {}
+    found: dict[Any, Point] = {}
+    for combination in product(*axes.values()):
+        parts: dict[str, Row] = {part: {} for part in FIELDS}
+        for path, value in zip(axes, combination, strict=True):
+            parts[path.partition(".")[0]][path.partition(".")[2]] = value
+        own = parts["data"]
+        source = own.pop("name", None) or data or SWEEPS[name].data
+        key = source, *own.items()
+        made[key] = made.get(key) or SWEEPS[name].make(source, own)
+        for one in made[key]:
+            point = one._replace(model=replace(one.model, **parts["model"]))
+            point = point._replace(training=replace(one.training, **parts["train"]))
+            found.setdefault((*point[1:], *point.labels.items()), point)
+    return list(found.values())
+
+
+def kind_of(path: str) -> Any:
+    """The type of the setting at a path such as ``model.latent_dim``.
+
+    Raises:
+        ValueError: when there is none.
+    """
+    known = {
+        f"{part}.{field}": kind for part, of in FIELDS.items() for field, kind in typing.get_type_hints(of).items()
+    }
+    if path not in known:
+        raise ValueError(f"no setting {path!r}: expected one of {', '.join(known)}")
+    return known[path]
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of a type as the configs' fields have it."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, one) for one in inner)
+    if origin is typing.Literal:
+        return value in inner
+    if origin is tuple:
+        return isinstance(value, tuple) and all(type(one) is int for one in value)
+    if kind is float:
+        return type(value) in (int, float)
+    return type(value) is kind  # True is no whole number
+
+
+def in_words(kind: Any) -> str:
+    """A type as people say it."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(in_words(one) for one in inner)
+    if origin is typing.Literal:
+        return " or ".join(map(str, inner))
+    words = {int: "a whole number", float: "a number", str: "a word", bool: "true or false", type(None): "none"}
+    return "whole numbers such as 256x128" if origin is tuple else words[kind]
+
+
+class Done(NamedTuple):
+    """A point that ended, the ``done``-th of ``total``."""
+
+    done: int
+    total: int
+    number: int  # among the points
+    point: Point
+    what: str  # tells it from the others
+    rows: list[Row]
+    run: Run | None
+    error: str | None  # one line
+    reused: bool
+
+    @property
+    def told(self) -> str:
+        """How far it is, and how this point ended, in one line."""
+        if self.error or not self.run:
+            return f"{self.done} of {self.total}: {self.what} failed: {self.error}"
+        last = self.run.records[-1] if self.run.records else None
+        ended = f"elbo {last.elbo:.1f}, {last.seconds:.0f} s" if last else "untrained"
+        return f"{self.done} of {self.total}: {self.what}, {ended}{', reused' if self.reused else ''}"
+
+
+def run(
+    name: str,
+    found: Sequence[Point],
+    *,
+    changed: Sequence[str] = (),
+    executor: Executor | None = None,
+    cache: str | Path | None = None,
+) -> Iterator[Done]:
+    """Train and measure the points ``found`` of a sweep, and yield each as it ends; as :func:`vae_core.fit_many`.
+
+    What varies is said of each point, also at the paths ``changed``.
+    """
+    measure, paths = SWEEPS[name].measure, list(dict.fromkeys((*SWEEPS[name].names, *changed)))
+    paths = [path for path in paths if len({point.value(path) for point in found}) > 1] or paths
+    jobs = [Job(point.model, point.training, point.data.load, partial(measure, point)) for point in found]
+    for done, one in enumerate(fit_many(jobs, executor, cache=cache, quiet=True), start=1):
+        point = found[one.index]
+        what = " ".join(f"{path.removeprefix('model.').removeprefix('train.')} {point.value(path)}" for path in paths)
+        yield Done(done, len(found), one.index, point, what, one.measured or [], one.run, one.error, one.reused)
+
+
+def column(path: str, ended: Sequence[Done]) -> str:
+    """The column of a table that holds the setting at a path: one that is measured, else one of its own."""
+    field = path.rpartition(".")[2]
+    own = all(row.get(field) == one.point.value(path) for one in ended for row in one.rows)
+    return field if own else path
+
+
+def table(ended: Sequence[Done], changed: Iterable[str] = ()) -> list[Row]:
+    """The rows of points that ended, in the order given, with a column for each changed setting."""
+    columns = {column(path, ended): path for path in changed}
+    return [row | {head: one.point.value(path) for head, path in columns.items()} for one in ended for row in one.rows]
+
+
+def facts(
+    name: str,
+    data: str | None = None,
+    *,
+    executor: Executor | None = None,
+    cache: str | Path | None = None,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """All rows of a sweep, in the order of its points, with source, versions and machine, as they are published.
+
+    Raises:
+        ValueError: on an unknown sweep.
+        RuntimeError: naming the points that failed, after all others are done; what was trained is in the cache.
+    """
+    found = points(name, data)
+    ended = []
+    for one in run(name, found, executor=executor, cache=cache):
+        tell(one.done, one.total)
+        ended.append(one)
+    ended.sort(key=lambda one: one.number)
+    if failed := [f"{one.what}: {one.error}" for one in ended if one.error]:
+        raise RuntimeError(f"{len(failed)} of {len(found)} points of {name} failed: {'; '.join(failed)}")
+    source = next(one.run.data.source for one in ended if one.run)
+    rows = [row for one in ended for row in one.rows]
+    return {"source": source, "versions": versions(), "machine": machine(), "rows": rows}
