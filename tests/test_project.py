@@ -95,7 +95,7 @@ def test_every_module_imports_only_what_its_layer_may() -> None:
 def test_modules_stay_small() -> None:
     lines = {path.stem: len(path.read_text().splitlines()) for path in MODULES}
     assert max(lines.values()) <= 300, max(lines, key=lines.get)
-    assert sum(lines.values()) <= 7050
+    assert sum(lines.values()) <= 7500
     training = ("data", "likelihood", "model", "objective", "train", "metrics")
     assert sum(lines[name] for name in training) <= 1800
 
@@ -155,7 +155,9 @@ def test_the_lock_holds_every_dependency() -> None:
     import tomllib
 
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["cluster"], *extras["dev"]]
+    wanted.remove("vae_core[cluster]")  # the project itself
     locked = {
         line.split("==")[0].lower().replace("_", "-") for line in (CHECKOUT / "requirements.lock").read_text().split()
     }
