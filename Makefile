@@ -9,7 +9,7 @@ ifdef VAE_CORE_DATA
 export VAE_CORE_DATA := $(abspath $(VAE_CORE_DATA))
 endif
 
-.PHONY: figures test lab check sync bench browser clean
+.PHONY: figures test lab check sync bench stress browser clean
 figures: $(READY)  ## regenerate figures/: notebooks whose figures are not fresh; FORCE=1: all
 	$(BIN)/vae-core reproduce $(if $(FORCE),--force)
 
@@ -25,8 +25,11 @@ check: $(READY)  ## format, lint, types, notebook pairs in sync
 sync: $(READY)  ## bring each notebook pair together, the newer half wins
 	$(BIN)/jupytext --sync notebooks/*.py && $(BIN)/jupyter nbconvert --clear-output --inplace notebooks/*.ipynb
 
-bench: $(READY)  ## what is timed, some minutes: a likelihood bound, many small models, latent sliders
-	$(BIN)/python benchmarks/nll_speed.py && $(BIN)/python benchmarks/ensemble_speed.py && $(BIN)/python benchmarks/explorer_latency.py
+bench: $(READY)  ## what is timed, half an hour: a likelihood bound, many small models, latent sliders, notebooks
+	$(BIN)/python benchmarks/nll_speed.py && $(BIN)/python benchmarks/ensemble_speed.py && $(BIN)/python benchmarks/explorer_latency.py && $(BIN)/python benchmarks/reproduce.py
+
+stress: $(READY)  ## kill -9 twenty times in the middle of the notebooks, and see that nothing is lost: 40 minutes
+	$(BIN)/python tests/stress.py
 
 browser:  ## install what the browser tests need (Debian, Ubuntu)
 	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium)

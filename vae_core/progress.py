@@ -24,7 +24,7 @@ class Lines:
         self._over: set[str] = set()
         self._start = time.monotonic()
         width = max((len(n.name) for n in notebooks), default=0)
-        layout: dict[str, Any] = {"disable": self._plain, "bar_format": "{desc} {bar:20} {postfix}", "leave": True}
+        layout: dict[str, Any] = {"disable": self._plain, "bar_format": "{desc} {bar:20} {unit}", "unit": ""}
         self._bars = {
             n.name: tqdm(total=n.cells, desc=n.name.ljust(width), position=i, **layout) for i, n in enumerate(notebooks)
         }
@@ -62,7 +62,7 @@ class Lines:
             bar.n = bar.n if error else self._cells[name]
             self._total.n = len(self._over)
             told = f"{'failed' if error else 'done'} after {seconds:.0f} s"
-            bar.set_postfix_str(told)
+            bar.unit = told
             if self._plain:
                 rest = f"; {len(self._over)} of {len(self._cells)}{self._left()}" if len(self._cells) > 1 else ""
                 self.say(f"{name}: {told}{rest}")
@@ -71,6 +71,7 @@ class Lines:
         """Leave the lines as they are."""
         self._closed.set()
         with self._lock:
+            self._tell_all()
             for bar in (*self._bars.values(), self._total):
                 bar.close()
 
@@ -88,6 +89,11 @@ class Lines:
         spent = time.monotonic() - self._began[name] if name in self._began else 0.0
         return max(0.0, self._expected[name] - spent)
 
+    def _tell_all(self) -> None:
+        spent = clock(time.monotonic() - self._start)
+        self._total.unit = f"{len(self._over)} of {len(self._cells)} notebooks, {spent}{self._left()}"
+        self._total.refresh()
+
     def _tick(self) -> None:
         while not self._closed.wait(0.5):
             with self._lock:
@@ -98,12 +104,11 @@ class Lines:
                         remaining = self._remaining(name)
                         left = f", about {clock(remaining)} left" if remaining else ""
                         spent = clock(time.monotonic() - self._began[name])
-                        bar.set_postfix_str(f"cell {bar.n} of {bar.total}, {spent}{left}", refresh=False)
+                        bar.unit = f"cell {bar.n} of {bar.total}, {spent}{left}"
                     elif name not in self._over:
-                        bar.set_postfix_str("waits", refresh=False)
+                        bar.unit = "waits"
                     bar.refresh()
-                told = f"{len(self._over)} of {len(self._cells)} notebooks, {clock(time.monotonic() - self._start)}"
-                self._total.set_postfix_str(told + self._left(), refresh=True)
+                self._tell_all()
 
 
 def clock(seconds: float) -> str:

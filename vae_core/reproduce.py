@@ -145,8 +145,10 @@ def _run(
                     publish(outcome, made, own, root, preset, target, lines.say)
             except CancelledError:
                 outcome.error = "the scheduler is gone; the same command goes on from here"
-            except Exception as error:  # of the machine it ran on, the cluster, the disk or the notebook
-                outcome.error = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+            except OSError as error:
+                outcome.error = f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
+            except Exception as error:  # of the machine it ran on, the cluster or the notebook
+                outcome.error = f"{type(error).__name__}: {error}"
             if outcome.error is None:
                 shutil.rmtree(root / "build" / "staging" / outcome.notebook.name, ignore_errors=True)
             lines.end(outcome.notebook.name, outcome.error, outcome.seconds)

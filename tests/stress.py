@@ -1,0 +1,94 @@
+"""``make stress``: twenty times ``kill -9`` on the real notebooks, each followed by a plain rerun.
+
+In a copy of the checkout some notebooks are made stale, and some of the trainings that they reuse are deleted.
+``vae-core reproduce`` is started and killed at a seeded moment. After that no process may be left, no file of the
+published set may be broken, and a plain ``vae-core reproduce`` must bring back the same bytes. The last of the
+twenty begins with nothing at all. It takes about forty minutes on two cores.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from faults import gone, kill, published, start, whole
+from tqdm import tqdm
+
+CHECKOUT = Path(__file__).parents[1]
+SLOW = "03_batch_average"  # minutes without a training to reuse: in the last round only
+
+
+def copy_of(checkout: Path, folder: Path) -> Path:
+    """A copy of what is committed, with the trainings of the original."""
+    root = folder / "vae_core"
+    subprocess.run(["git", "clone", "-q", str(checkout), str(root)], check=True)
+    if (checkout / "build" / "runs").exists():
+        shutil.copytree(checkout / "build" / "runs", root / "build" / "runs")
+    return root
+
+
+def make_stale(root: Path, names: list[str], chance: random.Random) -> None:
+    """Delete the figures of notebooks and a tenth of the trainings."""
+    manifest = json.loads((root / "figures" / "manifest.json").read_text())
+    for figure, entry in manifest.items():
+        if entry["notebook"] in names:
+            (root / "figures" / figure).unlink(missing_ok=True)
+    runs = sorted(path for path in (root / "build" / "runs").glob("*") if path.is_dir())
+    for run in chance.sample(runs, len(runs) // 10):
+        shutil.rmtree(run)
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--kills", type=int, default=20)
+    options.add_argument("--seed", type=int, default=0)
+    given = options.parse_args()
+    names = sorted(path.stem for path in (CHECKOUT / "notebooks").glob("*.py"))
+    with tempfile.TemporaryDirectory(prefix="stress-") as folder:
+        root = copy_of(CHECKOUT, Path(folder))
+        wanted = published(root)
+        rounds = tqdm(range(given.kills), unit="kill", disable=not sys.stderr.isatty())
+        faults = []
+        for number in rounds:
+            chance = random.Random(given.seed * 1000 + number)
+            last = number == given.kills - 1
+            chosen = names if last else chance.sample([name for name in names if name != SLOW], 2)
+            if last:
+                shutil.rmtree(root / "figures")
+                subprocess.run(["git", "checkout", "-q", "figures/data"], cwd=root, check=True)  # sweeps and record
+            else:
+                make_stale(root, chosen, chance)
+            after = chance.uniform(3, 60)
+            process, began = start(root, *chosen), time.monotonic()
+            while time.monotonic() - began < after and process.poll() is None:
+                time.sleep(0.1)
+            killed = process.poll() is None
+            left = kill(process) if killed else []
+            found = [f"still there: {one}" for one in (*left, *gone(root))] + whole(root)
+            began = time.monotonic()
+            again = subprocess.run(
+                [sys.executable, "-m", "vae_core", "reproduce"], cwd=root, capture_output=True, text=True
+            )
+            if again.returncode:
+                found.append(f"the rerun failed: {again.stdout[-500:]} {again.stderr[-500:]}")
+            now = published(root)
+            found += [
+                f"another {name}" for name in sorted(wanted.keys() | now.keys()) if wanted.get(name) != now.get(name)
+            ]
+            faults += found
+            how = f"killed after {after:.0f} s" if killed else f"was over before {after:.0f} s"
+            told = (
+                f"{number + 1}. {' '.join(name[:2] for name in chosen)} {how}, rerun {time.monotonic() - began:.0f} s"
+            )
+            print(f"{told}: {'; '.join(found) or 'the same bytes, no process left'}", flush=True)
+    print(f"{given.kills} kills, {len(faults)} faults")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
