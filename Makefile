@@ -28,7 +28,7 @@ sync: $(READY)  ## bring each notebook pair together, the newer half wins
 bench: $(READY)  ## what is timed, half an hour: a likelihood bound, many small models, latent sliders, notebooks
 	$(BIN)/python benchmarks/nll_speed.py && $(BIN)/python benchmarks/ensemble_speed.py && $(BIN)/python benchmarks/explorer_latency.py && $(BIN)/python benchmarks/reproduce.py
 
-stress: $(READY)  ## kill -9 twenty times in the middle of the notebooks, and see that nothing is lost: 40 minutes
+stress: $(READY)  ## kill -9 twenty times in the middle of the notebooks, and see that nothing is lost: half an hour
 	$(BIN)/python tests/stress.py
 
 browser:  ## install what the browser tests need (Debian, Ubuntu)

@@ -40,9 +40,9 @@ def seconds(way: str, preset: str, root: Path) -> float:
             environment |= dict.fromkeys(threads, "1") | {"VAE_CORE_DEVICE": "cpu", "PYTHONHASHSEED": "0"}
             commands = []
             for notebook in find_notebooks(root):
-                given = [
-                    word for name, value in notebook.settings(preset, {}).items() for word in ("-p", name, str(value))
-                ]
+                given = []
+                for name, value in notebook.settings(preset, {}).items():
+                    given += ["-r" if isinstance(value, str) else "-p", name, str(value)]
                 command = [str(BIN / "papermill"), str(notebook.path), f"{folder}/out.ipynb", "--no-progress-bar"]
                 commands.append(command + given)
         began = time.monotonic()

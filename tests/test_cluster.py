@@ -6,8 +6,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -127,9 +129,9 @@ def test_a_worker_that_is_killed_loses_nothing(small: Path, cluster: Cluster, tm
     wait_for(lambda: len(list(marks.iterdir())) == 2)
     first = cluster.workers[0]
     doomed = [first.pid, *(child.pid for child in psutil.Process(first.pid).children(recursive=True))]
-    workers = [p for p in doomed if "vae_core" not in " ".join(psutil.Process(p).cmdline())]
-    for pid in workers:
-        if "ipykernel" not in " ".join(psutil.Process(pid).cmdline()):
+    spared = ("vae_core.execute", "ipykernel_launcher")  # they are to end by themselves
+    for pid in doomed:
+        if not any(name in " ".join(psutil.Process(pid).cmdline()) for name in spared):
             os.kill(pid, signal.SIGKILL)
     told, _ = process.communicate(timeout=90)
     assert process.returncode == 0, told
@@ -159,6 +161,30 @@ def test_a_notebook_that_kills_its_workers_is_given_up_and_the_others_are_done(
     assert "01_kills" not in (small / "figures" / "manifest.json").read_text()
 
 
+def test_a_cluster_without_workers_is_waited_for_and_then_given_up(
+    small: Path,  # noqa: F811
+    cluster: Cluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(jobs, "PATIENCE", 3)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    write_pair(small / "notebooks", "01_waits", waiting(100, marks))
+
+    def kill() -> None:
+        wait_for(lambda: any(marks.iterdir()))
+        for worker in cluster.workers:
+            for process in (psutil.Process(worker.pid), *psutil.Process(worker.pid).children(recursive=True)):
+                process.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    [outcome] = reproduce(["01"], checkout=small, scheduler=cluster.address)
+    killer.join()
+    assert outcome.error == jobs.GONE
+
+
 def test_a_scheduler_that_dies_is_named_and_what_was_done_is_kept(
     small: Path,  # noqa: F811
     cluster: Cluster,
@@ -167,16 +193,19 @@ def test_a_scheduler_that_dies_is_named_and_what_was_done_is_kept(
     marks = tmp_path / "marks"
     marks.mkdir()
     write_pair(small / "notebooks", "01_waits", waiting(100, marks))
+    write_pair(small / "notebooks", "02_waits", waiting(100, marks))
+    write_pair(small / "notebooks", "03_waits", waiting(100, marks))
     process = subprocess.Popen(
         [sys.executable, "-m", "vae_core", "reproduce", "--scheduler", cluster.address],
         cwd=small, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    wait_for(lambda: any(marks.iterdir()) and (small / "figures" / "data" / "inputs.json").exists())
+    wait_for(lambda: len(list(marks.iterdir())) == 2 and (small / "figures" / "data" / "inputs.json").exists())
     cluster.scheduler.kill()
     told, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "failed: 01_waits: the scheduler is gone; the same command goes on from here" in told
-    assert "1 of 2 notebooks, 2 figures" in told
+    for name in ("01_waits", "02_waits", "03_waits"):  # the last had not been handed out
+        assert f"failed: {name}: the cluster is gone; the same command goes on from here" in told
+    assert "1 of 4 notebooks, 2 figures" in told
     assert errors == ""
     assert (small / "figures" / "figure_1.png").exists()
 
@@ -204,6 +233,49 @@ def test_nothing_goes_on_for_a_caller_who_is_gone(
     assert psutil.wait_procs(kernels, timeout=30)[1] == []
     assert cluster.workers[0].poll() is None
     assert cluster.workers[1].poll() is None
+
+
+def test_trainings_on_a_cluster_are_those_of_here_and_kept_by_the_caller(cluster: Cluster, tmp_path: Path) -> None:
+    import torch
+
+    from vae_core import Job, TrainConfig, VAEConfig, fit_many, load_images
+
+    images = partial(load_images, "digits-sample", limit=100)
+    wide, thin = VAEConfig(latent_dim=2, hidden=(100,)), VAEConfig(latent_dim=2, hidden=(8,))
+    asked = [Job(model, TrainConfig(epochs=2, seed=seed), images) for model in (wide, thin) for seed in (0, 1)]
+    here = {one.index: one for one in fit_many(asked)}
+    with jobs.open_engine(1, scheduler=cluster.address) as engine:
+        there = list(fit_many(asked, engine.executor, cache=tmp_path / "runs"))
+        again = list(fit_many(asked, engine.executor, cache=tmp_path / "runs"))
+    assert sorted(one.index for one in there) == [0, 1, 2, 3]
+    for one in there:
+        assert one.error is None
+        weights = one.run.model.state_dict()
+        assert all(torch.equal(weights[k], v) for k, v in here[one.index].run.model.state_dict().items())
+        assert (one.run.path / "run.json").exists()
+    assert all(one.reused for one in again)
+
+
+def test_the_sweep_of_a_worker_that_is_killed_is_finished_by_the_other(cluster: Cluster, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vae_core", "sweep", "cifar_blur", "--set", "data.name=photos-sample",
+         "--set", "data.limit=20", "--set", "train.epochs=1500", "--set", "train.seed=0", "--set", "data.seed=0",
+         "--set", "model.latent_dim=2",
+         "--set", "model.architecture=mlp", "--set", "model.hidden=32", "--scheduler", cluster.address,
+         "-o", str(tmp_path)],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"VAE_CORE_RUNS": str(tmp_path / "runs")},
+    )  # fmt: skip
+    wait_for(lambda: any((tmp_path / "runs").glob("*/run.json")))
+    first = psutil.Process(cluster.workers[0].pid)
+    for doomed in (first, *first.children(recursive=True)):
+        doomed.kill()
+    told, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, told + errors
+    total = int(told.splitlines()[0].split()[2].rstrip(":"))
+    assert f"{total} of {total}:" in told
+    rows = (tmp_path / "sweep.csv").read_text().splitlines()
+    assert len(rows) == total + 1
 
 
 def test_a_worker_with_other_code_is_refused_by_name(small: Path, tmp_path: Path) -> None:  # noqa: F811

@@ -14,6 +14,7 @@ import pytest
 from faults import gone, kill, published, start, whole
 from test_reproduce import DRAW, run, small, write_pair  # noqa: F401
 
+from vae_core.fresh import PACKAGE, forget
 from vae_core.reproduce import reproduce
 
 pytestmark = pytest.mark.notebook
@@ -40,7 +41,8 @@ def test_after_kill_9_a_plain_rerun_ends_in_the_same_bytes(finished: Path, tmp_p
     wanted = published(finished)
     shutil.rmtree(root / "figures")
     process = start(root, "--jobs", "2")
-    time.sleep(random.Random(seed).uniform(2, 12))
+    time.sleep(random.Random(seed).uniform(1, 8))
+    assert process.poll() is None
     survivors = kill(process)
     assert survivors == []
     assert gone(root) == []
@@ -109,6 +111,7 @@ def test_a_full_disk_while_publishing_fails_that_notebook_alone(
     monkeypatch.setattr(Path, "write_bytes", write)
     first, second, third = reproduce(checkout=root, jobs=2)
     assert (first.error, third.error) == (None, None)
+    assert second.figures == []
     assert "figure1_2.png (No space left on device): free or choose another place" in second.error
     left = published(root)
     assert not [name for name in left if "figure1" in name]  # none of its figures, not even the one that had room
@@ -129,6 +132,38 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
     assert f"{folder} cannot be written" in line
+
+
+def test_a_kernel_that_answers_nothing_at_all_is_stopped(small: Path) -> None:  # noqa: F811
+    write_pair(small / "notebooks", "01_stopped", "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)")
+    [outcome] = reproduce(["01"], checkout=small, timeout=6)
+    assert outcome.error.startswith("no end after 6 s")
+    assert gone(small) == []
+
+
+def test_package_code_that_changes_while_a_notebook_runs_is_noticed(small: Path) -> None:  # noqa: F811
+    root = small / "more"
+    shutil.copytree(PACKAGE, root / "vae_core", ignore=shutil.ignore_patterns("__pycache__"))
+    path = root / "vae_core" / "data.py"
+    edit = f'with open({str(path)!r}, "a") as code:\n    code.write("\\nCHANGED = 1")'
+    write_pair(small / "notebooks", "00_draws", DRAW, edit, figures=("figure_{names}",))
+    done = run(small, "reproduce", env=os.environ | {"PYTHONPATH": str(root)})
+    assert done.returncode == 1
+    assert "failed: 00_draws: vae_core/data.py changed while it ran" in done.stdout, done.stdout
+    assert not (small / "figures" / "manifest.json").exists()
+
+
+def test_the_first_notebook_may_fetch_the_data(small: Path, tmp_path: Path, monkeypatch) -> None:  # noqa: F811
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    fetch = f"from PIL import Image\nImage.new('L', (4, 4)).save({str(folder / 'a.png')!r})"
+    parameters = f'data = "{folder}"\nepochs = 1\nnames = "1,2"\nseed = 0'
+    write_pair(small / "notebooks", "00_draws", fetch, parameters=parameters)
+    write_pair(small / "notebooks", "01_more", "x = 1", parameters=parameters)
+    first, second = reproduce(checkout=small, jobs=1)
+    assert (first.error, second.error) == (None, None)
+    forget()
+    assert reproduce(checkout=small) == []  # what was there in the end is what counts
 
 
 def test_the_same_bytes_whatever_the_number_of_jobs(finished: Path, tmp_path: Path) -> None:

@@ -41,16 +41,46 @@ def test_cores_and_memory_set_the_number(monkeypatch: pytest.MonkeyPatch) -> Non
     assert jobs.usable() == 1
 
 
-@pytest.mark.parametrize(("limit", "least"), [("1000000\n", True), ("max\n", False), (None, False)])
-def test_the_memory_of_a_container_is_heeded(monkeypatch, limit: str | None, least: bool) -> None:
+@pytest.mark.parametrize(("limits", "least"), [
+    ({"/a/b": "1000000\n"}, 1000000 - 400000 + 100000), ({"/a": "500000", "/a/b": "max\n"}, 200000), ({"/": "9"}, 0),
+    ({"/a/b": "max"}, None), ({"/other": "5"}, None), (None, None),
+])  # fmt: skip
+def test_the_memory_of_containers_is_heeded(monkeypatch, limits: dict | None, least: int | None) -> None:
     def read(path, *_: object, **__: object) -> str:
-        if limit is None or path.name != "memory.max":
+        group = "/" + str(path.parent).removeprefix("/sys/fs/cgroup").strip("/")
+        if str(path) == "/proc/self/cgroup" and limits is not None:
+            return "0::/a/b\n"
+        if limits is None or group not in limits:
             raise FileNotFoundError
-        return limit
+        known = {
+            "memory.max": limits[group],
+            "memory.current": "400000\n",
+            "memory.stat": "anon 3\ninactive_file 100000",
+        }
+        return known[path.name]
 
     monkeypatch.setattr("pathlib.Path.read_text", read)
-    assert (jobs.usable_memory() == 1000000) is least
-    assert jobs.usable_memory() <= psutil.virtual_memory().total
+    found = jobs.usable_memory()
+    assert found == least if least is not None else 10**7 < found <= psutil.virtual_memory().total
+
+
+def test_under_one_thread_threads_go_one_after_another() -> None:
+    import torch
+
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+
+    def work(_: int) -> None:
+        with jobs.one_thread():
+            seen.append(("in", torch.get_num_threads()))
+            time.sleep(0.05)
+            seen.append(("out", torch.get_num_threads()))
+
+    with jobs.open_engine(3) as engine:
+        list(engine.executor.map(work, range(3)))
+    assert seen == [("in", 1), ("out", 1)] * 3
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)
 
 
 SLEEPS = """

@@ -33,6 +33,8 @@ def main() -> None:
     vae-core export FOLDER/RUN -o page.html
                                   its latent sliders as a page without a server
     """
+    # a grammar of addresses, most of a second to load, which jsonschema takes if it is there and no notebook needs
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 
 for about_runs in (runs, evaluate, compare, export, sweep):

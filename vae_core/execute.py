@@ -32,7 +32,8 @@ def run(task: dict[str, Any], topic: str) -> dict[str, Any]:
     The ``task``: name, source (the text of the .ipynb), code, parameters, sweeps (text by name), inputs (which must be
     the same where it runs), timeout in seconds or None, and folders or None: data, runs, folder (for files of its own)
     and root (the current one), where None stands for temporary ones. The result: error or None, cell, seconds,
-    peak_bytes, machine, output (the text of the executed notebook, maybe partial, or None), figures (bytes by path).
+    peak_bytes, machine, data (fingerprints, when it was over), output (the text of the executed notebook, maybe
+    partial, or None), figures (bytes by path).
     Cells are told under ``topic``.
     """
     unwanted = jobs.unwanted(topic)
@@ -52,6 +53,7 @@ def run(task: dict[str, Any], topic: str) -> dict[str, Any]:
             "cell": (told.get("failed") or {}).get("cell"),
             "seconds": time.monotonic() - began,
             "peak_bytes": told.get("peak_bytes", 0),
+            "data": told.get("data", {}),
             "machine": provenance.machine(),
             "output": output.read_text(encoding="utf-8") if output.exists() else None,
             "figures": {
@@ -94,6 +96,8 @@ def _child(
     ended = threading.Event()
 
     def watch() -> None:
+        import psutil
+
         until = time.monotonic() + (task["timeout"] or float("inf"))
         while not ended.wait(0.5):
             if time.monotonic() > until:
@@ -101,11 +105,10 @@ def _child(
             elif unwanted():
                 stopped.append("nobody waits for it any more")
             if stopped:
-                assert process.stdin is not None
-                process.stdin.close()  # it clears up and ends
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(2)
-                process.kill()  # its kernel sees that it is gone, and ends
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    own = psutil.Process(process.pid)
+                    for one in (own, *own.children(recursive=True)):
+                        one.kill()  # a kernel may be in no state to see that it is alone
                 return
 
     watcher = threading.Thread(target=watch, daemon=True)
@@ -113,16 +116,13 @@ def _child(
     try:
         with process:
             for line in process.stdout or ():
-                try:
-                    last = json.loads(line)
-                except ValueError:
-                    continue  # a library's own words
+                last = json.loads(line)
                 if "cell" in last:
                     cell(last["cell"])
     finally:
         ended.set()
         watcher.join()
-    if "failed" in last:
+    if "failed" in last and not stopped:
         return last, None
     ending = errors.read_text().strip().splitlines()[-1:]
     found = f"its process ended with code {process.returncode}" + (f": {ending[0]}" if ending else "")
@@ -217,23 +217,36 @@ def main() -> int:
     path = Path(sys.argv[1]).resolve()
     task, folder = json.loads(path.read_text(encoding="utf-8")), path.parent
 
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # the words of libraries, and of the kernel, are none of ours
+
     def tell(**event: Any) -> None:
-        print(json.dumps(event), flush=True)
+        print(json.dumps(event), file=channel, flush=True)
 
     def watch() -> None:
+        import psutil
+
         sys.stdin.read()
+        for one in psutil.Process().children(recursive=True):
+            one.kill()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
     sweeps = {name: (folder / "sweeps" / f"sweep_{name}.json").read_bytes() for name in task["sweeps"]}
-    differs = fresh.changes(task["inputs"], fresh.inputs(task["code"], task["parameters"], sweeps))
-    if differs:
+    here = fresh.inputs(task["code"], task["parameters"], sweeps)
+    if task["folder"]:  # the machine that asked: the first of the notebooks may have fetched the data meanwhile
+        task["inputs"]["data"] = here["data"]
+    if differs := fresh.changes(task["inputs"], here):
         error = f"not run: {fresh.few(differs)} on {platform.node()} not as where it was asked for"
         tell(failed={"cell": None, "error": error}, peak_bytes=0)
         return 1
     failed = execute(folder / "source.ipynb", folder / "executed.ipynb", task["parameters"], tell)
+    fresh.forget()
+    after = fresh.inputs(task["code"], task["parameters"], sweeps)
+    if failed is None and (differs := fresh.changes(here | {"data": after["data"]}, after)):
+        failed = {"cell": None, "error": f"{fresh.few(differs)} changed while it ran"}
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    tell(failed=failed, peak_bytes=peak)
+    tell(failed=failed, peak_bytes=peak, data=after["data"])
     return 1 if failed else 0
 
 

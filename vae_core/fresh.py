@@ -35,6 +35,12 @@ def inputs(code: str, settings: dict[str, Any], sweeps: Mapping[str, bytes]) -> 
     }
 
 
+def forget() -> None:
+    """Read files anew from now on."""
+    for kept in (_needs, _fingerprint, _digest):
+        kept.cache_clear()
+
+
 def sweeps(notebook: Notebook, root: Path) -> dict[str, bytes]:
     """The published results of the sweeps that a notebook loads: files by name, of those that there are."""
     paths = {name: root / "figures" / "data" / f"sweep_{name}.json" for name in notebook.sweeps}
@@ -68,7 +74,7 @@ def kept(root: Path, name: str, made: dict[str, Any], seconds: float) -> dict[st
     if not changes(records.get(name, {}), made):
         return records
     most = max(round(seconds), records.get(name, {}).get("seconds", 0))
-    return records | {name: made | commit(root) | {"seconds": most}}
+    return records | {name: made | {"seconds": most}}
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

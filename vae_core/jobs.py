@@ -8,22 +8,55 @@ import pickle
 import signal
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from pathlib import Path
-from typing import Any, NamedTuple
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 NEED = 2 << 30  # bytes that a job may take: the largest notebook took 2.0e9
+PATIENCE = 120  # seconds that a cluster may have no worker at all
+GONE = "the cluster is gone; the same command goes on from here"
 ANSWER = 15  # seconds that a scheduler and its first worker have to answer
+_ALONE = threading.RLock()
 _LISTENERS: dict[str, Callable[[dict[str, Any]], None]] = {}
 
 
-class Engine(NamedTuple):
+@dataclass
+class Engine:
     """Where functions run: ``executor.submit`` as in ``concurrent.futures``."""
 
     executor: Executor
+    jobs: int = 1
     client: Any = None  # Dask's, if it is Dask
+    _seen: float = 0.0  # when it last had workers
+
+    @property
+    def slots(self) -> int:
+        """How many jobs can run at once, at this moment. Dask would take more, and let some wait behind others."""
+        found = self.jobs
+        if self.client is not None:
+            with contextlib.suppress(Exception):  # of a scheduler that is gone
+                found = sum(self.client.nthreads().values())
+        if found or not self._seen:
+            self._seen = time.monotonic()
+        return max(1, found)
+
+    @property
+    def deserted(self) -> bool:
+        """Whether it has had no workers for as long as anyone waits."""
+        return self.client is not None and bool(self.slots) and time.monotonic() - self._seen > PATIENCE
+
+    def submit(self, function: Callable, *given: Any) -> Future:
+        """A call of a function of a module; what goes wrong already now is in the future too."""
+        try:
+            return self.executor.submit(function, *given)
+        except Exception as error:
+            broken: Future = Future()
+            broken.set_exception(CancelledError() if self.client else error)
+            return broken
 
     @contextlib.contextmanager
     def listen(self, hear: Callable[[dict[str, Any]], None]) -> Iterator[str]:
@@ -56,7 +89,7 @@ def open_engine(
     """
     if scheduler or engine == "dask":
         with _dask(jobs, scheduler) as client:
-            yield Engine(client.get_executor(pure=False), client)
+            yield Engine(client.get_executor(pure=False), jobs, client)
         return
     before = set(multiprocessing.active_children())
     executor: Executor
@@ -66,7 +99,7 @@ def open_engine(
     else:
         executor = ThreadPoolExecutor(jobs)
     try:
-        yield Engine(executor)
+        yield Engine(executor, jobs)
     except BaseException:
         executor.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - before:
@@ -171,13 +204,18 @@ def usable(need: int = NEED) -> int:
 
 
 def usable_memory() -> int:
-    """Bytes of memory that are free and within the limit of this process's container."""
+    """Bytes of memory that are free, also within the limits of the containers (cgroups) that this process is in."""
     import psutil
 
     found = [psutil.virtual_memory().available]
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):  # no such limit
-            found.append(int(Path(path).read_text()))
+    with contextlib.suppress(OSError):  # of systems that have none
+        group = PurePosixPath("/" + Path("/proc/self/cgroup").read_text().strip().splitlines()[-1].split(":/", 1)[-1])
+        for inner in (group, *group.parents):
+            folder = Path(f"/sys/fs/cgroup{inner}")
+            with contextlib.suppress(OSError, ValueError):  # no limit here
+                limit, used = (int((folder / name).read_text()) for name in ("memory.max", "memory.current"))
+                facts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                found.append(max(0, limit - used + int(facts.get("inactive_file", 0))))
     return min(found)
 
 
@@ -209,6 +247,8 @@ def finished(
         for future in as_completed(list(waiting)):
             try:
                 result = pickle.loads(future.result())
+            except CancelledError:
+                result = RuntimeError(GONE)
             except Exception as error:
                 result = error
             yield waiting.pop(future), result
@@ -232,14 +272,18 @@ def in_one_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch and the linear algebra of numpy on one thread: the same bytes whatever runs beside."""
+    """Torch and the linear algebra of numpy on one thread: the same bytes whatever runs beside.
+
+    The limits are those of a process, so what several threads do under it, they do one after another.
+    """
     import torch
     from threadpoolctl import threadpool_limits
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1, user_api="blas"):
-            yield
-    finally:
-        torch.set_num_threads(before)
+    with _ALONE:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with threadpool_limits(1, user_api="blas"):
+                yield
+        finally:
+            torch.set_num_threads(before)

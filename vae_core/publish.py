@@ -72,7 +72,6 @@ def publish(
     for name, content in made.items():
         if not name.startswith("data/"):
             files[folder / name] = content
-            outcome.figures.append(folder / name)
         elif name.endswith(".json"):
             files |= provenance.with_results(folder / "data", notebook.name, json.loads(content))
     manifest = folder / "manifest.json"
@@ -81,6 +80,7 @@ def publish(
         records = fresh.kept(root, notebook.name, outcome.inputs, outcome.seconds)
         files[root / "figures" / "data" / "inputs.json"] = provenance.to_json(records)
     provenance.write_all(files)
+    outcome.figures = [folder / name for name in made if not name.startswith("data/")]
     outcome.published = not why
     if why:
         say(f"{notebook.name}: {why}, so its figures stay in {folder.relative_to(root)}/")

@@ -6,14 +6,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, as_completed
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from vae_core import execute, fresh, provenance
-from vae_core.jobs import open_engine, usable
+from vae_core.jobs import GONE, open_engine, usable
 from vae_core.notebook import find_checkout, find_notebooks, parse_parameters
 from vae_core.progress import Lines
 from vae_core.publish import Outcome, publish
@@ -99,21 +99,21 @@ def _sweep(
     from vae_core import sweeps
 
     found = {}
-    with open_engine(jobs, compute=True, **where) as engine:
-        for outcome, name in wanted:
-            names = str(outcome.settings["data"]).split(",")
-            data = names[outcome.notebook.sweeps.index(name) % len(names)]
-            began = time.monotonic()
+    for outcome, name in wanted:
+        names = str(outcome.settings["data"]).split(",")
+        data = names[outcome.notebook.sweeps.index(name) % len(names)]
+        began = time.monotonic()
 
-            def tell(done: int, total: int, name: str = name) -> None:
-                say(f"sweep {name}: {done} of {total}")
+        def tell(done: int, total: int, name: str = name) -> None:
+            say(f"sweep {name}: {done} of {total}")
 
+        with open_engine(jobs, compute=True, **where) as engine:
             try:
                 facts = sweeps.facts(name, data, executor=engine.executor, cache=root / "build" / "runs", tell=tell)
             except (RuntimeError, OSError, ValueError) as error:
                 outcome.error = f"its sweep {name}: {error}"
                 continue
-            found[name] = facts | {"seconds": round(time.monotonic() - began)}
+        found[name] = facts | {"seconds": round(time.monotonic() - began)}
     return found
 
 
@@ -131,27 +131,34 @@ def _run(
     def longest(outcome: Outcome) -> float:
         return -expected.get(outcome.notebook.name, 10.0 * outcome.notebook.cells)
 
-    with contextlib.closing(lines), open_engine(many, **where) as engine, engine.listen(lines.hear) as topic:
-        futures = {}
-        for outcome in sorted(outcomes, key=longest):
-            task = _task(outcome, swept, root, None if engine.client else root / "build" / "staging", timeout)
-            futures[engine.executor.submit(execute.run, task, topic)] = outcome
-        for future in as_completed(futures):
-            outcome = futures[future]
-            own = {name: swept[name] for name in outcome.notebook.sweeps if name in swept}
-            try:
-                made = _result(future, outcome, root)
-                if outcome.error is None:
-                    publish(outcome, made, own, root, preset, target, lines.say)
-            except CancelledError:
-                outcome.error = "the scheduler is gone; the same command goes on from here"
-            except OSError as error:
-                outcome.error = f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
-            except Exception as error:  # of the machine it ran on, the cluster or the notebook
-                outcome.error = f"{type(error).__name__}: {error}"
+    def finish(future: Future, outcome: Outcome) -> None:
+        own = {name: swept[name] for name in outcome.notebook.sweeps if name in swept}
+        try:
+            made = _result(future, outcome, root)
             if outcome.error is None:
-                shutil.rmtree(root / "build" / "staging" / outcome.notebook.name, ignore_errors=True)
-            lines.end(outcome.notebook.name, outcome.error, outcome.seconds)
+                publish(outcome, made, own, root, preset, target, lines.say)
+        except CancelledError:
+            outcome.error = GONE
+        except OSError as error:
+            outcome.error = f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
+        except Exception as error:  # of the machine it ran on, the cluster or the notebook
+            outcome.error = f"{type(error).__name__}: {error}"
+        if outcome.error is None:
+            shutil.rmtree(root / "build" / "staging" / outcome.notebook.name, ignore_errors=True)
+        lines.end(outcome.notebook.name, outcome.error, outcome.seconds)
+
+    with contextlib.closing(lines), open_engine(many, **where) as engine, engine.listen(lines.hear) as topic:
+        staging = None if engine.client else root / "build" / "staging"
+        queue, running = sorted(outcomes, key=longest), dict[Future, Outcome]()
+        while queue or running:
+            while queue and len(running) < engine.slots:
+                task = _task(queue[0], swept, root, staging, timeout)
+                running[engine.submit(execute.run, task, topic)] = queue.pop(0)
+            if engine.deserted:
+                for future in running:
+                    future.cancel()
+            for future in wait(running, timeout=5, return_when=FIRST_COMPLETED).done:  # workers may join in between
+                finish(future, running.pop(future))
 
 
 def _task(
@@ -162,7 +169,8 @@ def _task(
     sweeps = fresh.sweeps(notebook, root) | {
         name: provenance.to_json(swept[name]) for name in notebook.sweeps if name in swept
     }
-    outcome.inputs, data = fresh.inputs(notebook.code, settings, sweeps), os.environ.get("VAE_CORE_DATA")
+    outcome.inputs = fresh.inputs(notebook.code, settings, sweeps) | fresh.commit(root)
+    data = os.environ.get("VAE_CORE_DATA")
     return {
         "name": notebook.name, "source": notebook.path.read_text(encoding="utf-8"), "code": notebook.code,
         "parameters": settings, "inputs": outcome.inputs, "timeout": timeout, "root": str(root) if staging else None,
@@ -177,6 +185,7 @@ def _result(future: Future, outcome: Outcome, root: Path) -> dict[str, bytes]:
     result = future.result()
     for fact in ("error", "cell", "seconds", "peak_bytes", "machine"):
         setattr(outcome, fact, result[fact])
+    outcome.inputs["data"] = result["data"]
     if result["output"] is not None:
         output = root / "build" / "notebooks" / f"{outcome.notebook.name}.ipynb"
         provenance.write_bytes(output, result["output"].encode())

@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vae_core import fresh
 from vae_core.declared import FIELDS, SWEEPS, Point, Row
 from vae_core.many import Job, fit_many
 from vae_core.provenance import machine, versions
@@ -103,6 +104,7 @@ class Done(NamedTuple):
     run: Run | None
     error: str | None  # one line
     reused: bool
+    machine: str  # where it was measured
 
     @property
     def told(self) -> str:
@@ -128,11 +130,20 @@ def run(
     """
     measure, paths = SWEEPS[name].measure, list(dict.fromkeys((*SWEEPS[name].names, *changed)))
     paths = [path for path in paths if len({point.value(path) for point in found}) > 1] or paths
-    jobs = [Job(point.model, point.training, point.data.load, partial(measure, point)) for point in found]
+    asked = fresh.inputs("from vae_core import declared", {}, {})
+    jobs = [Job(p.model, p.training, p.data.load, partial(_measured, asked, measure, p)) for p in found]
     for done, one in enumerate(fit_many(jobs, executor, cache=cache, quiet=True), start=1):
         point = found[one.index]
         what = " ".join(f"{path.removeprefix('model.').removeprefix('train.')} {point.value(path)}" for path in paths)
-        yield Done(done, len(found), one.index, point, what, one.measured or [], one.run, one.error, one.reused)
+        where, rows = one.measured or ("", [])
+        yield Done(done, len(found), one.index, point, what, rows, one.run, one.error, one.reused, where)
+
+
+def _measured(asked: Row, measure: Callable[[Point, Run], list[Row]], point: Point, run: Run) -> tuple[str, list[Row]]:
+    """The machine and the rows of a point, measured by the same code and versions as where they were asked for."""
+    if told := fresh.changes(asked, fresh.inputs("from vae_core import declared", {}, {})):
+        raise ValueError(f"not measured: {fresh.few(told)} not as where it was asked for")
+    return machine(), measure(point, run)
 
 
 def column(path: str, ended: Sequence[Done]) -> str:
@@ -172,4 +183,5 @@ def facts(
         raise RuntimeError(f"{len(failed)} of {len(found)} points of {name} failed: {'; '.join(failed)}")
     source = next(one.run.data.source for one in ended if one.run)
     rows = [row for one in ended for row in one.rows]
-    return {"source": source, "versions": versions(), "machine": machine(), "rows": rows}
+    machines = " and ".join(sorted({one.machine for one in ended}))
+    return {"source": source, "versions": versions(), "machine": machines, "rows": rows}

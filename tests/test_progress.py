@@ -1,0 +1,84 @@
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+from test_reproduce import small, write_pair  # noqa: F401
+
+from vae_core.notebook import Notebook
+from vae_core.progress import Lines, clock
+
+
+def notebook(name: str) -> Notebook:
+    return Notebook(name, Path("a.ipynb"), {}, {}, {}, (), 4, "")
+
+
+def test_plain_lines_say_what_began_and_ended_and_what_remains(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("vae_core.progress.time.monotonic", lambda: now)
+    said: list[str] = []
+    lines = Lines([notebook(n) for n in "abc"], {"a": 100.0, "b": 60.0, "c": 10.0}, 2, said.append)
+    lines.hear({"notebook": "a", "cell": 0})
+    lines.hear({"notebook": "b", "cell": 0})
+    now = 50.0
+    lines.hear({"notebook": "b", "cell": 3})
+    lines.end("b", None, 50.0)  # of a 50 remain and of c 10, two at once: the longest counts
+    lines.hear({"notebook": "b", "cell": 3})  # late words
+    lines.hear({"notebook": "c", "cell": 0})
+    lines.end("c", "it broke", 12.4)
+    now = 130.0  # longer than expected
+    lines.end("a", None, 130.0)
+    lines.close()
+    assert said == [
+        "a: started, 4 cells",
+        "b: started, 4 cells",
+        "b: done after 50 s; 1 of 3, about 0:50 left",
+        "c: started, 4 cells",
+        "c: failed after 12 s; 2 of 3, about 0:50 left",
+        "a: done after 130 s; 3 of 3",
+    ]
+
+
+def test_nothing_is_said_of_what_is_not_known() -> None:
+    said: list[str] = []
+    lines = Lines([notebook(n) for n in "ab"], {"a": 100.0}, 1, said.append)
+    lines.hear({"notebook": "a", "cell": 0})
+    lines.end("a", None, 1.0)
+    assert said[-1] == "a: done after 1 s; 1 of 2"
+    assert clock(187.9) == "3:07"
+
+
+@pytest.mark.notebook
+def test_a_terminal_has_a_moving_line_a_notebook_and_one_for_all(small: Path) -> None:  # noqa: F811
+    write_pair(small / "notebooks", "01_slow", "import time; time.sleep(3)")
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vae_core", "reproduce", "--jobs", "1"],
+        cwd=small, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    while True:
+        try:
+            part = os.read(ours, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        seen += part
+    os.close(ours)
+    assert process.wait(30) == 0
+    told = seen.decode()
+    assert "01_slow  █████" in told.replace("▎", "█").replace("▌", "█")
+    assert "cell 2 of 2, 0:0" in told
+    assert "waits" in told
+    assert "1 of 2 notebooks, 0:" in told
+    assert "2 of 2 notebooks, 0:" in told
+    assert "2 of 2 notebooks, 2 figures" in told
+    assert "started, 2 cells" not in told
