@@ -43,13 +43,12 @@ def test_all_notebooks_run_and_two_runs_give_the_same_bytes(checkout: Path, shar
     assert text.count("Not the post's setting: no verdict.") == 8
 
 
-def test_a_notebook_quotes_the_sweeps_of_another_folder_first(checkout: Path, tmp_path: Path, monkeypatch) -> None:
-    published, other = digests(checkout / "figures"), tmp_path / "sweeps"
-    facts = json.loads((checkout / "figures" / "data" / "sweep_latent_dimension.json").read_text())
+def test_a_notebook_quotes_the_sweeps_of_its_checkout(checkout: Path) -> None:
+    sweep = checkout / "figures" / "data" / "sweep_latent_dimension.json"
+    facts = json.loads(sweep.read_text())
     facts["rows"] = [row | {"nll": row["nll"] + 1000} for row in facts["rows"] if row["dim"] < 3]
-    other.mkdir()
-    (other / "sweep_latent_dimension.json").write_text(json.dumps(facts))
-    monkeypatch.setenv("VAE_CORE_SWEEPS", str(other))
+    sweep.write_text(json.dumps(facts))
+    published = digests(checkout / "figures")
     small = {"data": "digits-sample", "images": 500, "latent_dims": 2, "epochs": 1}
     given = [(key, str(value)) for key, value in small.items()]
     [outcome] = reproduce(["01"], checkout=checkout, preset="fast", parameters=given)
