@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_reproduce import DRAW, processes_about, run, run_here, small, write_pair  # noqa: F401
+from test_reproduce import DRAW, run, run_here, small, write_pair  # noqa: F401
 
 from vae_core import jobs
 from vae_core.reproduce import reproduce

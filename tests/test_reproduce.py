@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import jupytext
-import psutil
 import pytest
 from click.testing import CliRunner, Result
+from faults import gone
 
 from vae_core import execute
 from vae_core import notebook as declared
@@ -226,16 +226,6 @@ def test_failures_are_named_kept_and_do_not_stop_the_others(small: Path) -> None
     assert {path.name for path in (small / "figures").glob("*.png")} == {"figure_1.png", "figure_2.png"}
 
 
-def processes_about(marker: str) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter(["cmdline", "cwd"]):
-        if process.pid != os.getpid() and marker in " ".join(
-            [*(process.info["cmdline"] or []), process.info["cwd"] or ""]
-        ):
-            found.append(process)
-    return found
-
-
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_nothing_survives_ctrl_c_or_kill(small: Path, sign: int, code: int) -> None:
     waiting = small / "waiting"
@@ -256,10 +246,7 @@ def test_nothing_survives_ctrl_c_or_kill(small: Path, sign: int, code: int) -> N
     if sign == signal.SIGINT:
         assert told.strip().endswith("vae-core: stopped; finished work is kept")
     assert (small / "figures" / "figure_1.png").exists()
-    until = time.monotonic() + 30
-    while processes_about(str(small)) and time.monotonic() < until:
-        time.sleep(0.2)
-    assert processes_about(str(small)) == []
+    assert gone(small) == []
 
 
 @pytest.mark.parametrize(("words", "told"), [
