@@ -13,8 +13,8 @@ endif
 figures: $(READY)  ## regenerate figures/: notebooks whose figures are not fresh; FORCE=1: all
 	$(BIN)/vae-core reproduce $(if $(FORCE),--force)
 
-test: $(READY)  ## the whole test suite
-	$(BIN)/python -m pytest
+test: $(READY)  ## the whole test suite, two tests at a time
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lab: $(READY)  ## JupyterLab on notebooks/
 	VAE_CORE_FIGURES=$${VAE_CORE_FIGURES:-$(CURDIR)/build/figures} VAE_CORE_RUNS=$${VAE_CORE_RUNS:-$(CURDIR)/build/runs} $(BIN)/jupyter lab notebooks $(LAB)
