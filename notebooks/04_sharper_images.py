@@ -80,7 +80,7 @@ from IPython.display import display
 
 from vae_core import TrainConfig, VAEConfig, fit, load_images, verdict
 from vae_core.charts import Column, columns
-from vae_core.declared import ladder_row, yardsticks
+from vae_core.declared import RUNGS, ladder_row, yardsticks
 from vae_core.explore import explore
 from vae_core.figures import Section, image_sections, save, save_results, table
 from vae_core.latent import kl_by_dimension, sample_mixture, traverse
@@ -121,15 +121,13 @@ for name in names:
 # would be of other images than those of the steps before. The logistic keeps the grey levels on both ladders.
 
 # %%
-changes = {
-    "mean of squares": {},
-    "sum of squares": {"sigma": math.sqrt(1 / 2)},
-    "learned sigma": {"sigma": "learned"},
-    "convolution": {"architecture": "conv", "hidden": (16, 32, 64)},
-    "logistic": {"likelihood": "logistic"},
-    "warm-up of beta": {"beta_warmup": 1 / 3},
-}
+changes = RUNGS | {}  # of the config, by step; a step of your own goes into the braces
 rungs = [*changes, "mixture for z"]
+table([
+    {"step": step, "changes": ", ".join(f"{field}: {value:.3f}" if isinstance(value, float) else f"{field}: {value}"
+                                        for field, value in change.items())}
+    for step, change in changes.items()
+])  # fmt: skip
 
 
 # %%
@@ -343,8 +341,8 @@ save(figure, "ladder_traversals", alt=alt, caption="What single dimensions draw.
 # 2. **A parameter.** Set `components = 1`. The mixture is then one Gaussian with the mean and covariance of the
 #    posterior samples. How much of step 7 is left? Then set `latent_dims = "10,128"`: what becomes of the
 #    photographs?
-# 3. **A line of code.** Add `"half beta": {"beta": 0.5}` to `changes`, after the warm-up. What do reconstructions
-#    gain, and what do samples from $N(0, I)$ lose?
+# 3. **A line of code.** Put `{"half beta": {"beta": 0.5}}` in place of the `{}` beside `RUNGS`: one more step, after
+#    the warm-up. What do reconstructions gain, and what do samples from $N(0, I)$ lose?
 #
 # <details><summary>Answers</summary>
 #

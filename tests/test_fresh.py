@@ -8,7 +8,7 @@ from test_reproduce import DRAW, small, write_pair  # noqa: F401
 
 from vae_core import fresh
 from vae_core.notebook import find_notebooks
-from vae_core.provenance import sha256
+from vae_core.provenance import code_digest, sha256
 from vae_core.reproduce import reproduce
 
 CODE = "from vae_core import fit, load_images\nfrom vae_core.explore import explore\n"
@@ -65,7 +65,7 @@ def test_comments_docstrings_and_layout_are_no_change_of_code(tmp_path: Path) ->
     paths = [tmp_path / f"{i}.py" for i in range(3)]
     for path, text in zip(paths, texts, strict=True):
         path.write_text(text)
-    same, also, other = map(fresh._digest, paths)
+    same, also, other = map(code_digest, paths)
     assert same == also != other
 
 
@@ -152,6 +152,7 @@ def test_a_figure_tells_its_story_and_keeps_the_commit_that_made_it(small: Path)
     text = "\n".join(told)
     assert f"commit:      {first}, clean" in told
     assert "epochs=3" in text
+    assert "sweeps:      none" in told
     assert "threads: 1" in text
     assert "(this file)" in text
     assert "remake:      vae-core reproduce 00_draws --force" in told

@@ -30,7 +30,7 @@ LAYERS = {
     "train": {"metrics", "objective", "data", "model", "likelihood"},
     "ensemble": {"train", "data", "likelihood", "model", "objective"},
     "checkpoint": {"provenance"},
-    "keys": {"model", "train"},
+    "keys": {"model", "provenance", "train"},
     "runs": {"train", "data", "keys", "likelihood", "model", "objective", "checkpoint", "provenance"},
     "many": {"data", "ensemble", "jobs", "keys", "model", "objective", "runs", "train"},
     "latent": {"model", "objective", "likelihood"},
@@ -52,7 +52,7 @@ LAYERS = {
     "post": {"notebook", "provenance"},
     "scores": {"quality", "data", "likelihood", "metrics", "model", "runs"},
     "declared": {"data", "latent", "metrics", "model", "quality", "runs", "scores", "train"},
-    "sweeps": {"declared", "fresh", "many", "provenance", "runs"},
+    "sweeps": {"declared", "fresh", "many", "model", "provenance", "runs", "train"},
     "tables": {"charts", "figures", "provenance"},
     "cli_runs": {"data", "page", "runs", "scores"},
     "cli_sweep": {"cli_runs", "declared", "figures", "jobs", "runs", "sweeps", "tables"},
@@ -95,7 +95,7 @@ def test_every_module_imports_only_what_its_layer_may() -> None:
 def test_modules_stay_small() -> None:
     lines = {path.stem: len(path.read_text().splitlines()) for path in MODULES}
     assert max(lines.values()) <= 300, max(lines, key=lines.get)
-    assert sum(lines.values()) <= 7600
+    assert sum(lines.values()) <= 7570
     training = ("data", "likelihood", "model", "objective", "train", "metrics")
     assert sum(lines[name] for name in training) <= 1800
 

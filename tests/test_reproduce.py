@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -174,6 +175,9 @@ def test_full_runs_the_sweeps_first_and_notebooks_load_their_results(
     path = small / "figures" / "data" / "sweep_tiny.json"
     facts = json.loads(path.read_text())
     assert [row["images"] for row in facts["rows"]] == [10, 10]
+    assert facts["package"]["declared.py"]
+    assert {"scipy", "torch"} <= set(facts["versions"])
+    assert set(facts) >= {"commit", "clean", "machine", "seconds", "threads"}
     assert facts["command"] == "vae-core reproduce 00_draws --preset full"
     assert facts["source"].startswith("photos-sample:")
     assert "rows: 2" in (small / "build" / "notebooks" / "00_draws.ipynb").read_text()
@@ -182,8 +186,14 @@ def test_full_runs_the_sweeps_first_and_notebooks_load_their_results(
     [outcome] = reproduce(checkout=small)  # loads what was published
     assert outcome.published
     assert reproduce(checkout=small) == []
+    told = run(small, "status").stdout
+    assert re.search(r"^  sweep tiny +measured by this code$", told, re.MULTILINE)
+    facts["package"]["quality.py"] = "other"
+    path.write_text(json.dumps(facts) + "\n")
+    told = run(small, "status").stdout
+    assert "stale: the sweep tiny" in told
+    assert re.search(r"^  sweep tiny +measured before changes of vae_core/quality.py$", told, re.MULTILINE)
     path.write_bytes(path.read_bytes() + b"\n")
-    assert "the sweep tiny" in run(small, "status").stdout
     reproduce(checkout=small, preset="full", parameters=[("epochs", "2")])
     assert path.read_bytes().endswith(b"\n\n")  # other settings publish nothing
 

@@ -12,7 +12,6 @@ import torch
 
 from vae_core import TrainConfig, VAEConfig, fit
 from vae_core.data import ImageSet
-from vae_core.keys import _code_digest
 from vae_core.likelihood import SIGMA_RANGE
 from vae_core.model import VAE
 from vae_core.objective import collapse_forecast
@@ -79,23 +78,9 @@ def test_whatever_changes_a_training_is_in_the_key(monkeypatch) -> None:
     monkeypatch.setattr("torch.get_num_threads", lambda: 77)
     keys.add(run_key(MODEL, CONFIG, IMAGES))
     monkeypatch.undo()
-    monkeypatch.setattr("vae_core.keys._code_digest", lambda module: "changed")
+    monkeypatch.setattr("vae_core.keys.code_digest", lambda path: "changed")
     keys.add(run_key(MODEL, CONFIG, IMAGES))
     assert len(keys) == 7
-
-
-def test_prose_is_not_code(monkeypatch, tmp_path: Path) -> None:
-    texts = [
-        '"""Prose."""\ndef f(x):\n    """More."""\n    return x  # why\n',
-        '"""Other prose."""\ndef f(x):\n    return x\n',
-        'def f(x):\n    return x + 1\n',
-    ]  # fmt: skip
-    digests = []
-    for text in texts:
-        (tmp_path / "model.py").write_text(text)
-        monkeypatch.setattr("vae_core.keys.resources.files", lambda _: tmp_path)
-        digests.append(_code_digest("model"))
-    assert digests[0] == digests[1] != digests[2]
 
 
 def _fit_in_a_process(cache: str) -> None:

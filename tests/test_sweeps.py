@@ -65,12 +65,17 @@ def test_values_take_the_place_of_every_points_own_and_what_is_there_twice_goes(
     ("nothing", {}, "no sweep 'nothing': expected one of latent_dimension, cifar_blur, ladder_mnist, ladder_cifar10"),
     ("ladder_mnist", {"model.size": [1]}, r"no setting 'model.size': expected one of data.name.*latent_dim.*train"),
     ("ladder_mnist", {"seed": [1]}, "no setting 'seed'"),
-    ("ladder_mnist", {"model.latent_dim": ["2"]}, "model.latent_dim must be a whole number, not '2'"),
-    ("ladder_mnist", {"train.seed": [True]}, "train.seed must be a whole number, not True"),
-    ("ladder_mnist", {"train.beta": ["high"]}, "train.beta must be a number, not 'high'"),
-    ("ladder_mnist", {"model.sigma": ["own"]}, "model.sigma must be a number or learned or optimal or none, not 'own'"),
     ("ladder_mnist", {"model.latent_dim": []}, "model.latent_dim needs at least one value"),
-    ("ladder_mnist", {"data.name": ["digits-sample"], "model.latent_dim": [0]}, "latent_dim must be a whole number, 1"),
+    *[("ladder_mnist", {"data.name": ["digits-sample"], path: [value]}, told) for path, value, told in (
+        ("model.latent_dim", "2", "latent_dim must be a whole number, 1 or more, not '2'"),
+        ("model.latent_dim", 0, "latent_dim must be a whole number, 1"),
+        ("model.hidden", 50, "hidden must be a list of whole numbers, not 50"),
+        ("model.sigma", "own", "sigma must be a number from .* not 'own'"),
+        ("train.seed", True, "seed must be a whole number, 0 or more, not True"),
+        ("train.beta", "high", "beta must be a number, 0 or more, not 'high'"),
+        ("data.limit", "ten", "limit must be a whole number above 0, not 'ten'"),
+        ("data.limit", [1], r"limit must be a whole number above 0, not \[1\]"),
+    )],
     ("ladder_mnist", {"data.name": ["nowhere"]}, "no data set or folder 'nowhere'"),
 ])  # fmt: skip
 def test_what_cannot_be_is_said_in_one_line(name: str, changes: dict, told: str) -> None:
@@ -110,7 +115,7 @@ def test_all_of_a_sweep_is_what_is_published_of_it(tmp_path: Path, monkeypatch) 
     told: list[tuple[int, int]] = []
     found = sweeps.facts("latent_dimension", "digits-sample", cache=tmp_path, tell=lambda *at: told.append(at))
     assert told == [(1, 2), (2, 2)]
-    assert set(found) == {"source", "versions", "machine", "rows"}
+    assert set(found) == {"source", "package", "versions", "machine", "rows"}
     assert found["source"].startswith("digits-sample:")
     assert [row["dim"] for row in found["rows"]] == [2, 1]
     for row in found["rows"]:
@@ -133,12 +138,10 @@ def test_words_become_values_of_the_settings_types() -> None:
         "model.sigma": [0.5, "learned", None], "data.limit": [None, 25], "train.shuffle": [True, False],
         "train.beta": [1, 0.5], "data.name": ["mnist", "7"],
     }  # fmt: skip
-    for words, told in {
-        "train.seed": "needs SETTING=VALUES", "train.seed=1.5": "a whole number, not '1.5'",
-        "train.beta=0:x": "a number, not '0:x'", "model.hidden=2xx": "256x128, not '2xx'", "train.sed=1": "no setting",
-    }.items():  # fmt: skip
-        with pytest.raises(ValueError, match=told):
-            read_changes((words,))
+    odd = ("train.seed=1.5", "train.beta=0:x", "model.hidden=2xx", "train.sed=1")  # for points to refuse
+    assert list(read_changes(odd).values()) == [[1.5], ["0:x"], ["2xx"], [1]]
+    with pytest.raises(ValueError, match="needs SETTING=VALUES"):
+        read_changes(("train.seed",))
     with pytest.raises(ValueError, match="given twice"):
         read_changes(("train.seed=1", "train.seed=2"))
 

@@ -60,6 +60,10 @@ def status(figure: Path | None) -> None:
     for notebook in find_notebooks(root):
         reasons = fresh.stale(notebook, root)
         click.echo(f"{notebook.name}: {'stale: ' + fresh.few(reasons) if reasons else 'fresh'}")
+        for name in fresh.sweeps(notebook, root):
+            otherwise = fresh.measured_otherwise(name, root)
+            state = f"measured before changes of {fresh.few(otherwise)}" if otherwise else "measured by this code"
+            click.echo(f"  {'sweep ' + name:<28} {state}")
         for name in notebook.figures(notebook.parameters):
             path = root / "figures" / f"{name}.png"
             entry = manifest.get(path.name)

@@ -1,5 +1,6 @@
 """The command about sweeps: words to points, to a table and a chart. Everything heavy is imported inside it."""
 
+import json
 import re
 import sys
 import tempfile
@@ -84,43 +85,33 @@ def read_changes(given: tuple[str, ...]) -> dict[str, list[Any]]:
     """The values of each setting in words such as ``train.seed=0:5``.
 
     Raises:
-        ValueError: on other words, a setting that there is not or that is given twice, or values of another type.
+        ValueError: on other words, or a setting that is given twice.
     """
-    from vae_core import sweeps
-
     changes: dict[str, list[Any]] = {}
     for words in given:
         path, equals, values = words.partition("=")
         if not equals:
             raise ValueError(f"--set needs SETTING=VALUES, such as model.latent_dim=2,4,10, not {words!r}")
-        kind = sweeps.kind_of(path)
         if path in changes:
             raise ValueError(f"--set {path} is given twice: put its values between commas")
         changes[path] = []
         for word in values.split(","):
             ends = re.fullmatch(r"(\d+):(\d+)", word)
-            if ends and sweeps.fits(0, kind):
-                changes[path] += range(int(ends[1]), int(ends[2]))
-            else:
-                changes[path].append(_value(path, word, kind))
+            changes[path] += range(int(ends[1]), int(ends[2])) if ends else [_value(path, word)]
     return changes
 
 
-def _value(path: str, word: str, kind: Any) -> Any:
-    from vae_core import sweeps
+def _value(path: str, word: str) -> Any:
+    """A value as its setting has it; whether it may be so, its config says."""
+    from vae_core.sweeps import SETTINGS
 
-    readings = (
-        {"none": None, "true": True, "false": False}.__getitem__, int, float,
-        lambda word: tuple(map(int, word.split("x"))), str,
-    )  # fmt: skip
-    for reading in readings:
-        try:
-            value = reading(word)
-        except (KeyError, ValueError):
-            continue
-        if sweeps.fits(value, kind):
-            return value
-    raise ValueError(f"{path} must be {sweeps.in_words(kind)}, not {word!r}")
+    usual = SETTINGS.get(path)
+    if isinstance(usual, str):
+        return word
+    try:
+        return tuple(map(int, word.split("x"))) if isinstance(usual, tuple) else json.loads(word)
+    except ValueError:
+        return None if word == "none" else word
 
 
 def save(name: str, rows: list[dict[str, Any]], changes: dict[str, list[Any]], folder: Path, ended: list) -> list[Path]:

@@ -35,7 +35,7 @@ class Images(NamedTuple):
             return given(limit=self.limit)
         except ValueError:
             there = len(given().images)
-            if self.limit is None or there >= self.limit:
+            if not isinstance(self.limit, int) or there >= self.limit:
                 raise
             return given(limit=there)
 

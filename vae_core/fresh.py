@@ -28,16 +28,31 @@ def inputs(code: str, settings: dict[str, Any], sweeps: Mapping[str, bytes]) -> 
     return {
         "cells": hashlib.sha256(code.encode()).hexdigest(),
         "parameters": settings,
-        "package": {name: _digest(path) for name, path in sorted(_reached(code).items())},
+        "package": {name: _code(path) for name, path in sorted(_reached(code).items())},
         "versions": provenance.versions() | {name: metadata.version(name) for name in LIBRARIES},
         "data": {name: _fingerprint(name) for name in names if name},
         "sweeps": {name: provenance.digest(content) for name, content in sweeps.items()},
     }
 
 
+def of_sweeps() -> dict[str, Any]:
+    """As :func:`inputs`, of the declared sweeps: their code and what it reaches."""
+    return inputs("from vae_core import declared", {}, {})
+
+
+def measured_otherwise(name: str, root: Path) -> list[str]:
+    """What of the code and the versions is not as it was when a published sweep was measured.
+
+    Raises:
+        ValueError: when its file is damaged.
+    """
+    now, then = of_sweeps(), provenance.read_json(root / "figures" / "data" / f"sweep_{name}.json")
+    return changes(now | {part: then.get(part, {}) for part in ("package", "versions")}, now)
+
+
 def forget() -> None:
     """Read files anew from now on."""
-    for kept in (_needs, _fingerprint, _digest):
+    for kept in (_needs, _fingerprint, _code):
         kept.cache_clear()
 
 
@@ -142,21 +157,7 @@ def _imports(code: str) -> set[str]:
     return found
 
 
-@cache
-def _fingerprint(name: str) -> str:
-    return fingerprint(name)
-
-
-@cache
-def _digest(path: Path) -> str:
-    """Of what a file does: comments, docstrings and layout are no part of Python code."""
-    if path.suffix != ".py":
-        return provenance.sha256(path)
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body[:1] = [ast.Pass()]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+_fingerprint, _code = cache(fingerprint), cache(provenance.code_digest)
 
 
 def story(path: Path, root: Path) -> list[str]:
@@ -178,6 +179,7 @@ def story(path: Path, root: Path) -> list[str]:
         "commit": f"{made.get('commit', 'unknown')}, {'clean' if made.get('clean') else 'with changes or unknown'}",
         "package": f"{len(made.get('package', {}))} files, {code[:12]}",
         "data": f"{entry['source']}; " + ", ".join(f"{k} {v[:12]}" for k, v in made.get("data", {}).items()),
+        "sweeps": ", ".join(f"{k} {v[:12]}" for k, v in made.get("sweeps", {}).items()) or "none",
         "parameters": ", ".join(f"{k}={v!r}" for k, v in entry["parameters"].items()),
         "seed": entry["seed"],
         "versions": ", ".join(f"{k} {v}" for k, v in made.get("versions", entry["versions"]).items()),

@@ -1,17 +1,18 @@
 """What a training depends on, as facts and as one digest of them."""
 
-import ast
 import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib import metadata, resources
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from vae_core.model import VAEConfig
+from vae_core.provenance import code_digest
 from vae_core.train import TrainConfig, pick_device
 
 CODE = ("data", "likelihood", "model", "objective", "train")  # a change in these can change a training
@@ -29,11 +30,12 @@ def run_facts(
 
     ``threads`` is the number of torch's, else that of now; ``members`` are all trainings of a stacked one.
     """
+    code = (*CODE, "ensemble") if members else CODE
     facts: dict[str, Any] = {
         "model": asdict(model_config),
         "train": asdict(train_config),
         "images": images if isinstance(images, str) else digest(images),
-        "code": {name: _code_digest(name) for name in (*CODE, *(["ensemble"] if members else []))},
+        "code": {name: code_digest(Path(__file__).with_name(f"{name}.py")) for name in code},
         "versions": {name: metadata.version(name) for name in ("torch", "numpy")},
         "device": str(pick_device(train_config.device)),
         "threads": threads or torch.get_num_threads(),
@@ -67,15 +69,3 @@ def digest(images: Tensor) -> str:
     """The SHA-256 of the shape and bytes of uint8 ``images``."""
     pixels = images.cpu().contiguous().numpy()
     return hashlib.sha256(f"{pixels.dtype} {pixels.shape} ".encode() + pixels.tobytes()).hexdigest()
-
-
-def _code_digest(module: str) -> str:
-    """Of a module's syntax tree without docstrings: comments and prose change nothing."""
-    tree = ast.parse(resources.files("vae_core").joinpath(f"{module}.py").read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-            value = body[0].value
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                body.pop(0)
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()

@@ -68,7 +68,8 @@ def publish(
         named = preset == "full" and facts["source"].split(":")[0] in asked
         command = f"vae-core reproduce {notebook.name} --preset full"
         place = (root / "figures" if named else folder) / "data" / f"sweep_{name}.json"
-        files[place] = provenance.to_json({"command": command, "threads": THREADS} | facts)
+        made_by = {key: outcome.inputs.get(key) for key in ("commit", "clean")}
+        files[place] = provenance.to_json({"command": command, "threads": THREADS} | made_by | facts)
     for name, content in made.items():
         if not name.startswith("data/"):
             files[folder / name] = content

@@ -1,7 +1,5 @@
 """The declared sweeps, whose published results notebooks 01, 02 and 04 load: their points, and any others."""
 
-import types
-import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -11,10 +9,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vae_core import fresh
-from vae_core.declared import FIELDS, SWEEPS, Point, Row
+from vae_core.declared import FIELDS, SWEEPS, Images, Point, Row
 from vae_core.many import Job, fit_many
-from vae_core.provenance import machine, versions
+from vae_core.model import VAEConfig
+from vae_core.provenance import machine
 from vae_core.runs import Run
+from vae_core.train import TrainConfig
+
+_USUAL = Point({}, Images("mnist"), VAEConfig(), TrainConfig())
+SETTINGS = {
+    f"{part}.{field}": value
+    for part, of in {"data": _USUAL.data._asdict(), "model": vars(_USUAL.model), "train": vars(_USUAL.training)}.items()
+    for field, value in of.items()
+}  # what can be set of a point, and a usual value of each
 
 
 def points(name: str, data: str | None = None, changes: Mapping[str, Sequence[Any]] | None = None) -> list[Point]:
@@ -24,19 +31,17 @@ def points(name: str, data: str | None = None, changes: Mapping[str, Sequence[An
     made with each combination of them in place of its own, and what is then there twice is dropped.
 
     Raises:
-        ValueError: on an unknown sweep or field, no values, a value of another type, or one that a config refuses.
+        ValueError: on an unknown sweep or setting, no values, or a value that a config or the data refuse.
     """
     if name not in SWEEPS:
         raise ValueError(f"no sweep {name!r}: expected one of {', '.join(SWEEPS)}")
     axes = {path: list(values) for path, values in (changes or {}).items()}
     for path, values in axes.items():
-        kind = kind_of(path)
+        if path not in SETTINGS:
+            raise ValueError(f"no setting {path!r}: expected one of {', '.join(SETTINGS)}")
         if not values:
             raise ValueError(f"{path} needs at least one value")
-        for value in values:
-            if not fits(value, kind):
-                raise ValueError(f"{path} must be {in_words(kind)}, not {value!r}")
-    made: dict[Any, list[Point]] = {}
+    made: dict[str, list[Point]] = {}
     found: dict[Any, Point] = {}
     for combination in product(*axes.values()):
         parts: dict[str, Row] = {part: {} for part in FIELDS}
@@ -44,52 +49,13 @@ def points(name: str, data: str | None = None, changes: Mapping[str, Sequence[An
             parts[path.partition(".")[0]][path.partition(".")[2]] = value
         own = parts["data"]
         source = own.pop("name", None) or data or SWEEPS[name].data
-        key = source, *own.items()
+        key = repr((source, own))  # anything may have been given, also lists
         made[key] = made.get(key) or SWEEPS[name].make(source, own)
         for one in made[key]:
             point = one._replace(model=replace(one.model, **parts["model"]))
             point = point._replace(training=replace(one.training, **parts["train"]))
             found.setdefault((*point[1:], *point.labels.items()), point)
     return list(found.values())
-
-
-def kind_of(path: str) -> Any:
-    """The type of the setting at a path such as ``model.latent_dim``.
-
-    Raises:
-        ValueError: when there is none.
-    """
-    known = {
-        f"{part}.{field}": kind for part, of in FIELDS.items() for field, kind in typing.get_type_hints(of).items()
-    }
-    if path not in known:
-        raise ValueError(f"no setting {path!r}: expected one of {', '.join(known)}")
-    return known[path]
-
-
-def fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of a type as the configs' fields have it."""
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return any(fits(value, one) for one in inner)
-    if origin is typing.Literal:
-        return value in inner
-    if origin is tuple:
-        return isinstance(value, tuple) and all(type(one) is int for one in value)
-    if kind is float:
-        return type(value) in (int, float)
-    return type(value) is kind  # True is no whole number
-
-
-def in_words(kind: Any) -> str:
-    """A type as people say it."""
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(in_words(one) for one in inner)
-    if origin is typing.Literal:
-        return " or ".join(map(str, inner))
-    words = {int: "a whole number", float: "a number", str: "a word", bool: "true or false", type(None): "none"}
-    return "whole numbers such as 256x128" if origin is tuple else words[kind]
 
 
 class Done(NamedTuple):
@@ -130,7 +96,7 @@ def run(
     """
     measure, paths = SWEEPS[name].measure, list(dict.fromkeys((*SWEEPS[name].names, *changed)))
     paths = [path for path in paths if len({point.value(path) for point in found}) > 1] or paths
-    asked = fresh.inputs("from vae_core import declared", {}, {})
+    asked = fresh.of_sweeps()
     jobs = [Job(p.model, p.training, p.data.load, partial(_measured, asked, measure, p)) for p in found]
     for done, one in enumerate(fit_many(jobs, executor, cache=cache, quiet=True), start=1):
         point = found[one.index]
@@ -141,7 +107,7 @@ def run(
 
 def _measured(asked: Row, measure: Callable[[Point, Run], list[Row]], point: Point, run: Run) -> tuple[str, list[Row]]:
     """The machine and the rows of a point, measured by the same code and versions as where they were asked for."""
-    if told := fresh.changes(asked, fresh.inputs("from vae_core import declared", {}, {})):
+    if told := fresh.changes(asked, fresh.of_sweeps()):
         raise ValueError(f"not measured: {fresh.few(told)} not as where it was asked for")
     return machine(), measure(point, run)
 
@@ -167,7 +133,7 @@ def facts(
     cache: str | Path | None = None,
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """All rows of a sweep, in the order of its points, with source, versions and machine, as they are published.
+    """All rows of a sweep, in the order of its points, with source, code, versions and machine, as they are published.
 
     Raises:
         ValueError: on an unknown sweep.
@@ -184,4 +150,6 @@ def facts(
     source = next(one.run.data.source for one in ended if one.run)
     rows = [row for one in ended for row in one.rows]
     machines = " and ".join(sorted({one.machine for one in ended}))
-    return {"source": source, "versions": versions(), "machine": machines, "rows": rows}
+    code = fresh.of_sweeps()
+    own = {"source": source, "machine": machines, "rows": rows}
+    return own | {part: code[part] for part in ("package", "versions")}
