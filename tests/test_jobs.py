@@ -1,3 +1,4 @@
+import io
 import os
 import subprocess
 import sys
@@ -15,6 +16,22 @@ def test_functions_run_and_answer(compute: bool) -> None:
         asked = [engine.executor.submit(divmod, 7, n) for n in (2, 3)]
         assert [one.result() for one in asked] == [(3, 1), (2, 1)]
         assert (engine.executor.submit(os.getpid).result() == os.getpid()) is not compute
+
+
+def here() -> tuple[bool, str | None]:
+    """Whether progress bars are shown, and how memory goes back to the system."""
+    from tqdm import tqdm
+
+    return not tqdm([], file=io.StringIO()).disable, os.environ.get("MALLOC_TRIM_THRESHOLD_")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # sockets that Dask leaves open
+@pytest.mark.parametrize("engine", ["local", "dask"])
+def test_processes_show_no_bars_and_allocate_as_here(engine: str) -> None:
+    assert here() == (True, None)
+    with jobs.open_engine(1, engine=engine, compute=True) as opened:
+        assert opened.executor.submit(here).result() == (False, None)
+    assert here() == (True, None)
 
 
 def test_jobs_tell_whoever_listens_and_know_when_nobody_does() -> None:

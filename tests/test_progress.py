@@ -50,6 +50,9 @@ def test_nothing_is_said_of_what_is_not_known() -> None:
     lines.hear({"notebook": "a", "cell": 0})
     lines.end("a", None, 1.0)
     assert said[-1] == "a: done after 1 s; 1 of 2"
+    lines.end("b", "it broke", 2.0)
+    lines.hear({"notebook": "b", "cell": 0})  # words that were long on their way
+    assert said[-1] == "b: failed after 2 s; 2 of 2"
     assert clock(187.9) == "3:07"
 
 

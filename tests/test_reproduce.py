@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import jupytext
+import nbformat
 import pytest
 from click.testing import CliRunner, Result
 from faults import gone
@@ -234,6 +235,13 @@ def test_failures_are_named_kept_and_do_not_stop_the_others(small: Path) -> None
     partial = (small / "build" / "notebooks" / "01_raises.ipynb").read_text()
     assert "partial" in partial
     assert {path.name for path in (small / "figures").glob("*.png")} == {"figure_1.png", "figure_2.png"}
+
+
+def test_a_cell_that_never_ran_is_a_failure() -> None:
+    cells = [nbformat.v4.new_code_cell("x = 1", execution_count=1), nbformat.v4.new_code_cell("y = 2")]
+    whole, partial = (nbformat.v4.new_notebook(cells=cells[:n]) for n in (1, 2))
+    assert execute.failure(whole) is None
+    assert execute.failure(partial) == {"cell": 2, "error": "the cell was never executed"}
 
 
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])

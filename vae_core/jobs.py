@@ -19,6 +19,7 @@ from typing import Any
 NEED = 2 << 30  # bytes that a job may take: the largest notebook took 2.0e9
 PATIENCE = 120  # seconds that a cluster may have no worker at all
 GONE = "the cluster is gone; the same command goes on from here"
+QUIET = {"TQDM_DISABLE": "1"}  # for processes that have not loaded tqdm yet: their bars would write over each other
 ANSWER = 15  # seconds that a scheduler and its first worker have to answer
 _ALONE = threading.RLock()
 _LISTENERS: dict[str, Callable[[dict[str, Any]], None]] = {}
@@ -110,7 +111,8 @@ def open_engine(
 
 
 def _begin_process() -> None:
-    """Leave Ctrl-C to the parent, and end when the parent is gone."""
+    """Leave Ctrl-C and progress bars to the parent, and end when the parent is gone."""
+    os.environ |= QUIET
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
@@ -125,6 +127,7 @@ def _begin_process() -> None:
 @contextlib.contextmanager
 def _dask(jobs: int, scheduler: str | None) -> Iterator[Any]:
     try:
+        import dask
         import distributed
     except ModuleNotFoundError:
         raise ValueError("Dask is not installed: pip install 'vae_core[cluster]'") from None
@@ -135,9 +138,15 @@ def _dask(jobs: int, scheduler: str | None) -> Iterator[Any]:
     cluster = client = None
     try:
         if scheduler is None:
-            cluster = distributed.LocalCluster(
-                n_workers=jobs, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL
-            )
+            # Dask's own variables would make torch slower, and stay in this process
+            with dask.config.set({"distributed.nanny.pre-spawn-environ": {}}):
+                cluster = distributed.LocalCluster(
+                    n_workers=jobs,
+                    threads_per_worker=1,
+                    dashboard_address="127.0.0.1:0",
+                    silence_logs=logging.CRITICAL,
+                    env=QUIET,
+                )
         try:
             if scheduler is not None:
                 distributed.comm.get_address_host_port(scheduler, strict=True)

@@ -1,6 +1,7 @@
 """Many trainings, here or through any executor, with one cache; small models of one kind are trained as one."""
 
 import pickle
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
@@ -18,7 +19,7 @@ from vae_core.jobs import finished, in_one_line, one_thread
 from vae_core.keys import digest, key_of, run_facts, unlike
 from vae_core.model import VAE, VAEConfig
 from vae_core.objective import collapse_forecast
-from vae_core.runs import Run, keep, load_run, pixels, train_run, trained_on, warn, warnings
+from vae_core.runs import Run, keep, load_run, pixels, train_run, trained_on, warnings
 from vae_core.train import TrainConfig
 
 STACKED = 20_000  # weights: models with at most so many are trained many in one program
@@ -85,7 +86,8 @@ def fit_many(
                 ends = result if isinstance(result, list) else [(None, None, in_one_line(result))] * len(task.indices)
                 for index, folder, (run, measured, error) in zip(task.indices, task.folders, ends, strict=True):
                     if run is not None and not task.reused:
-                        warn(f"training {index + 1} of {len(jobs)}: {line}" for line in warnings(run))
+                        for line in warnings(run):
+                            bar.write(f"warning: training {index + 1} of {len(jobs)}: {line}", file=sys.stderr)
                         run = run if folder is None else _keep_once(run, folder)
                     bar.update()
                     yield Fitted(index, run, measured, error, task.reused)

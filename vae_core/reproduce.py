@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -96,6 +97,8 @@ def _sweep(
     wanted = [(outcome, name) for outcome in outcomes for name in outcome.notebook.sweeps]
     if not wanted:
         return {}
+    from tqdm import tqdm
+
     from vae_core import sweeps
 
     found = {}
@@ -104,10 +107,18 @@ def _sweep(
         data = names[outcome.notebook.sweeps.index(name) % len(names)]
         began = time.monotonic()
 
-        def tell(done: int, total: int, name: str = name) -> None:
-            say(f"sweep {name}: {done} of {total}")
+        with (
+            tqdm(desc=f"sweep {name}", unit="run", disable=not sys.stderr.isatty()) as bar,
+            open_engine(jobs, compute=True, **where) as engine,
+        ):
 
-        with open_engine(jobs, compute=True, **where) as engine:
+            def tell(done: int, total: int, name: str = name, bar: Any = bar) -> None:
+                if bar.disable:
+                    say(f"sweep {name}: {done} of {total}")
+                else:
+                    bar.total = total
+                    bar.update()
+
             try:
                 facts = sweeps.facts(name, data, executor=engine.executor, cache=root / "build" / "runs", tell=tell)
             except (RuntimeError, OSError, ValueError) as error:
