@@ -125,7 +125,7 @@ changes = RUNGS | {}  # of the config, by step; a step of your own goes into the
 rungs = [*changes, "mixture for z"]
 table([
     {"step": step, "changes": ", ".join(f"{field}: {value:.3f}" if isinstance(value, float) else f"{field}: {value}"
-                                        for field, value in change.items())}
+                                        for field, value in change.items()) or "none: the start"}
     for step, change in changes.items()
 ])  # fmt: skip
 
@@ -261,7 +261,7 @@ def column(name, key, label, mark, mark_label, **more):
 
 
 # %%
-seeds = len({row["seed"] for row in next(iter(many.values()))})
+seeds, climbed = len({row["seed"] for row in many["mnist"]}), list(by_step("mnist", "frechet"))
 parts = {}
 for name, title in titles.items():
     floor = sum(row["frechet_floor"] for row in many[name]) / len(many[name])
@@ -272,11 +272,11 @@ for name, title in titles.items():
     ]
 
 # %%
-figure = columns("What each step buys", rungs, parts)
+figure = columns("What each step buys", climbed, parts)
 alt = "Dots along the steps of both ladders. " + " ".join(
     f"{title}, Fréchet distance and sharpness of samples: " + ", ".join(
         f"{step} {distance:.1f} and {sharp:.1f}"
-        for step, distance, sharp in zip(rungs, part[0].values, part[1].values, strict=True)
+        for step, distance, sharp in zip(climbed, part[0].values, part[1].values, strict=True)
     ) + "." for title, part in parts.items()
 )  # fmt: skip
 length = max(row["training_steps"] for rows_ in many.values() for row in rows_)
@@ -296,7 +296,7 @@ save_results("04_sharper_images", [
         ("Fréchet distance of samples", "squared grey levels, 50 principal components"),
         ("sharpness of samples", "log ratio of Laplacian energy"), ("SSIM of reconstructions", "1 is a copy"),
     ), strict=True)
-    for step, value, error in zip(rungs, measure_.values, measure_.errors, strict=True)
+    for step, value, error in zip(climbed, measure_.values, measure_.errors, strict=True)
 ])  # fmt: skip
 setting = [both[0].title for both in sets.values()] == ["MNIST", "CIFAR-10"] and steps >= 1500 and images == 5000
 for name, title in titles.items():

@@ -193,7 +193,13 @@ def test_full_runs_the_sweeps_first_and_notebooks_load_their_results(
     path.write_text(json.dumps(facts) + "\n")
     told = run(small, "status").stdout
     assert "stale: the sweep tiny" in told
-    assert re.search(r"^  sweep tiny +measured before changes of vae_core/quality.py$", told, re.MULTILINE)
+    assert re.search(r"^  sweep tiny +not measured by this code: vae_core/quality.py$", told, re.MULTILINE)
+    for content, why in (('{"rows": []}', "no record of its code"), ("{", ".*sweep_tiny.json is not JSON")):
+        path.write_text(content)
+        told = run(small, "status").stdout
+        assert re.search(rf"^  sweep tiny +not measured by this code: {why}", told, re.MULTILINE)
+        assert "  figure_1" in told
+    path.write_text(json.dumps(facts) + "\n")
     path.write_bytes(path.read_bytes() + b"\n")
     reproduce(checkout=small, preset="full", parameters=[("epochs", "2")])
     assert path.read_bytes().endswith(b"\n\n")  # other settings publish nothing

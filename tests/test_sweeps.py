@@ -67,15 +67,22 @@ def test_values_take_the_place_of_every_points_own_and_what_is_there_twice_goes(
     ("ladder_mnist", {"seed": [1]}, "no setting 'seed'"),
     ("ladder_mnist", {"model.latent_dim": []}, "model.latent_dim needs at least one value"),
     *[("ladder_mnist", {"data.name": ["digits-sample"], path: [value]}, told) for path, value, told in (
-        ("model.latent_dim", "2", "latent_dim must be a whole number, 1 or more, not '2'"),
+        ("model.latent_dim", "2", "^model.latent_dim must be a whole number, not '2'"),
         ("model.latent_dim", 0, "latent_dim must be a whole number, 1"),
-        ("model.hidden", 50, "hidden must be a list of whole numbers, not 50"),
+        ("model.hidden", 50, "model.hidden must be whole numbers such as 256x128, not 50"),
+        ("model.hidden", "2xx", "256x128, not '2xx'"),
         ("model.sigma", "own", "sigma must be a number from .* not 'own'"),
-        ("train.seed", True, "seed must be a whole number, 0 or more, not True"),
-        ("train.beta", "high", "beta must be a number, 0 or more, not 'high'"),
+        ("train.seed", True, "^train.seed must be a whole number, not True"),
+        ("train.seed", 1.5, "^train.seed must be a whole number, not 1.5"),
+        ("data.seed", True, "^data.seed must be a whole number, not True"),
+        ("train.beta", "high", "^train.beta must be a number, not 'high'"),
+        ("train.beta", False, "^train.beta must be a number, not False"),
+        ("train.shuffle", 1, "^train.shuffle must be true or false, not 1"),
+        ("train.device", None, "^train.device must be a word, not None"),
         ("data.limit", "ten", "limit must be a whole number above 0, not 'ten'"),
         ("data.limit", [1], r"limit must be a whole number above 0, not \[1\]"),
     )],
+    ("ladder_mnist", {"data.name": [0]}, "^data.name must be a word, not 0"),
     ("ladder_mnist", {"data.name": ["nowhere"]}, "no data set or folder 'nowhere'"),
 ])  # fmt: skip
 def test_what_cannot_be_is_said_in_one_line(name: str, changes: dict, told: str) -> None:
@@ -138,6 +145,10 @@ def test_words_become_values_of_the_settings_types() -> None:
         "model.sigma": [0.5, "learned", None], "data.limit": [None, 25], "train.shuffle": [True, False],
         "train.beta": [1, 0.5], "data.name": ["mnist", "7"],
     }  # fmt: skip
+    ranges = ("data.name=1:3", "model.hidden=0:3", "train.device=0:2", "train.beta=0:2", "data.limit=8:10")
+    assert list(read_changes(ranges).values()) == [["1:3"], ["0:3"], ["0:2"], [0, 1], [8, 9]]
+    numbers = ("train.beta=.5,1.,1e-2", "train.epochs=+1,1_0", "data.limit=[1],NaN")
+    assert [str(value) for value in read_changes(numbers).values()] == ["[0.5, 1.0, 0.01]", "[1, 10]", "['[1]', nan]"]
     odd = ("train.seed=1.5", "train.beta=0:x", "model.hidden=2xx", "train.sed=1")  # for points to refuse
     assert list(read_changes(odd).values()) == [[1.5], ["0:x"], ["2xx"], [1]]
     with pytest.raises(ValueError, match="needs SETTING=VALUES"):

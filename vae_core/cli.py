@@ -62,7 +62,7 @@ def status(figure: Path | None) -> None:
         click.echo(f"{notebook.name}: {'stale: ' + fresh.few(reasons) if reasons else 'fresh'}")
         for name in fresh.sweeps(notebook, root):
             otherwise = fresh.measured_otherwise(name, root)
-            state = f"measured before changes of {fresh.few(otherwise)}" if otherwise else "measured by this code"
+            state = f"not measured by this code: {fresh.few(otherwise)}" if otherwise else "measured by this code"
             click.echo(f"  {'sweep ' + name:<28} {state}")
         for name in notebook.figures(notebook.parameters):
             path = root / "figures" / f"{name}.png"

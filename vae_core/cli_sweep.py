@@ -1,9 +1,10 @@
 """The command about sweeps: words to points, to a table and a chart. Everything heavy is imported inside it."""
 
-import json
+import contextlib
 import re
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,8 @@ def read_changes(given: tuple[str, ...]) -> dict[str, list[Any]]:
     Raises:
         ValueError: on other words, or a setting that is given twice.
     """
+    from vae_core.sweeps import SETTINGS
+
     changes: dict[str, list[Any]] = {}
     for words in given:
         path, equals, values = words.partition("=")
@@ -97,21 +100,24 @@ def read_changes(given: tuple[str, ...]) -> dict[str, list[Any]]:
         changes[path] = []
         for word in values.split(","):
             ends = re.fullmatch(r"(\d+):(\d+)", word)
-            changes[path] += range(int(ends[1]), int(ends[2])) if ends else [_value(path, word)]
+            numbers = ends and not isinstance(SETTINGS.get(path), str | tuple)
+            changes[path] += range(int(ends[1]), int(ends[2])) if ends and numbers else [_value(path, word)]
     return changes
 
 
 def _value(path: str, word: str) -> Any:
-    """A value as its setting has it; whether it may be so, its config says."""
+    """A word as its setting has it, where it can be read so."""
     from vae_core.sweeps import SETTINGS
 
-    usual = SETTINGS.get(path)
-    if isinstance(usual, str):
-        return word
-    try:
-        return tuple(map(int, word.split("x"))) if isinstance(usual, tuple) else json.loads(word)
-    except ValueError:
-        return None if word == "none" else word
+    readings: tuple[Callable[[str], Any], ...] = ({"none": None, "true": True, "false": False}.__getitem__, int, float)
+    if isinstance(SETTINGS.get(path), str):
+        readings = ()
+    elif isinstance(SETTINGS.get(path), tuple):
+        readings = (lambda word: tuple(map(int, word.split("x"))),)
+    for reading in readings:
+        with contextlib.suppress(KeyError, ValueError):
+            return reading(word)
+    return word
 
 
 def save(name: str, rows: list[dict[str, Any]], changes: dict[str, list[Any]], folder: Path, ended: list) -> list[Path]:

@@ -142,6 +142,7 @@ def _environment(task: dict[str, Any], folder: Path) -> dict[str, str]:
         environment["VAE_CORE_DATA"] = str(Path(data).resolve())
     environment.pop("MPLBACKEND", None)  # would reach the kernel and hide inline figures
     environment.pop("MALLOC_TRIM_THRESHOLD_", None)  # Dask's, for workers of many small results; it slows torch
+    environment.pop("TQDM_DISABLE", None)  # that of workers; an executed notebook shows its bars
     return environment
 
 

@@ -36,18 +36,20 @@ def inputs(code: str, settings: dict[str, Any], sweeps: Mapping[str, bytes]) -> 
 
 
 def of_sweeps() -> dict[str, Any]:
-    """As :func:`inputs`, of the declared sweeps: their code and what it reaches."""
+    """As :func:`inputs`, of the declared sweeps: of what is trained and measured, not of how it is handed out."""
     return inputs("from vae_core import declared", {}, {})
 
 
 def measured_otherwise(name: str, root: Path) -> list[str]:
-    """What of the code and the versions is not as it was when a published sweep was measured.
-
-    Raises:
-        ValueError: when its file is damaged.
-    """
-    now, then = of_sweeps(), provenance.read_json(root / "figures" / "data" / f"sweep_{name}.json")
-    return changes(now | {part: then.get(part, {}) for part in ("package", "versions")}, now)
+    """What of code and versions is not as it was when a published sweep was measured, or why that is unknown."""
+    try:
+        then = provenance.read_json(root / "figures" / "data" / f"sweep_{name}.json")
+    except ValueError as error:
+        return [str(error)]
+    if "package" not in then:
+        return ["no record of its code"]
+    now = of_sweeps()
+    return changes(now | {part: then[part] for part in ("package", "versions")}, now)
 
 
 def forget() -> None:

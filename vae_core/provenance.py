@@ -28,7 +28,7 @@ def digest(content: bytes) -> str:
 
 
 def code_digest(path: Path) -> str:
-    """A digest of what a file does: comments, docstrings and layout are no part of Python code.
+    """A digest of what a file does: comments, layout and what docstrings say are no part of Python code.
 
     Not for several threads at once: Python 3.11 cannot parse in two.
     """

@@ -22,6 +22,8 @@ SETTINGS = {
     for part, of in {"data": _USUAL.data._asdict(), "model": vars(_USUAL.model), "train": vars(_USUAL.training)}.items()
     for field, value in of.items()
 }  # what can be set of a point, and a usual value of each
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word",
+         tuple: "whole numbers such as 256x128"}  # what is None usually, its config checks  # fmt: skip
 
 
 def points(name: str, data: str | None = None, changes: Mapping[str, Sequence[Any]] | None = None) -> list[Point]:
@@ -31,7 +33,7 @@ def points(name: str, data: str | None = None, changes: Mapping[str, Sequence[An
     made with each combination of them in place of its own, and what is then there twice is dropped.
 
     Raises:
-        ValueError: on an unknown sweep or setting, no values, or a value that a config or the data refuse.
+        ValueError: on an unknown sweep or setting, no values, a value of another type, or one that a config refuses.
     """
     if name not in SWEEPS:
         raise ValueError(f"no sweep {name!r}: expected one of {', '.join(SWEEPS)}")
@@ -41,6 +43,11 @@ def points(name: str, data: str | None = None, changes: Mapping[str, Sequence[An
             raise ValueError(f"no setting {path!r}: expected one of {', '.join(SETTINGS)}")
         if not values:
             raise ValueError(f"{path} needs at least one value")
+        kind = type(SETTINGS[path])
+        for value in values:
+            fits = type(value) in (int, float) if kind is float else type(value) is kind  # True is no number
+            if kind in KINDS and not fits:
+                raise ValueError(f"{path} must be {KINDS[kind]}, not {value!r}")
     made: dict[str, list[Point]] = {}
     found: dict[Any, Point] = {}
     for combination in product(*axes.values()):

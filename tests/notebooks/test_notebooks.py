@@ -61,19 +61,20 @@ def test_a_notebook_quotes_the_sweeps_of_its_checkout(checkout: Path) -> None:
 
 
 def test_the_exercises_in_code_run(checkout: Path, shared_data: Path) -> None:
-    """The lines of code that "Try it" asks for in notebooks 02 and 03: one more recipe."""
-    for name, recipe in {
-        "02_cifar_blur": '"a tenth": math.sqrt(1 / 20)',
-        "03_batch_average": '"threshold": math.sqrt(97)',
-    }.items():
+    """The lines of code that "Try it" asks for in notebooks 02, 03 and 04: one more recipe, or step."""
+    for name, line, recipe in (
+        ("02_cifar_blur", "recipes = {", '"a tenth": math.sqrt(1 / 20)'),
+        ("03_batch_average", "recipes = {", '"threshold": math.sqrt(97)'),
+        ("04_sharper_images", "changes = RUNGS | {", '"half beta": {"beta": 0.5}'),
+    ):
         for half in (".py", ".ipynb"):
             path = checkout / "notebooks" / f"{name}{half}"
-            text, line = path.read_text(), "recipes = {"
+            text = path.read_text()
             assert recipe.replace('"', '"' if half == ".py" else '\\"') in text  # as the exercise says
             assert text.count(line) == 1
             path.write_text(text.replace(line, line + (recipe if half == ".py" else recipe.replace('"', '\\"')) + ", "))
-    outcomes = reproduce(["02", "03"], checkout=checkout, preset="fast")
-    assert [outcome.error for outcome in outcomes] == [None, None]
+    outcomes = reproduce(["02", "03", "04"], checkout=checkout, preset="fast")
+    assert [outcome.error for outcome in outcomes] == [None, None, None]
 
 
 def test_plain_papermill_from_any_folder_leaves_the_published_figures_alone(tmp_path: Path, monkeypatch) -> None:
