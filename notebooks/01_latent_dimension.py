@@ -86,14 +86,14 @@ from vae_core.figures import (
 )
 from vae_core.latent import encode_means, kl_by_dimension, plane, traverse
 from vae_core.page import export_page
-from vae_core.provenance import load_sweep
+from vae_core.provenance import load_sweep, whole_numbers
 from vae_core.runs import runs_folder
 
 # %%
 train_set = load_images(data, substitute=True)
 train_set = load_images(data, limit=min(images, len(train_set.images)), substitute=True)
 test_set = load_images(data, "test", substitute=True)
-dims = [int(word) for word in latent_dims.split(",")]
+dims = whole_numbers(latent_dims)
 name = train_set.title
 print(train_set.source, tuple(train_set.images.shape))
 

@@ -78,13 +78,13 @@ from vae_core.charts import Line, Panel, panels
 from vae_core.explore import explore
 from vae_core.figures import Section, image_sections, save, save_results, table
 from vae_core.latent import kl_by_dimension, traverse
-from vae_core.provenance import load_sweep
+from vae_core.provenance import load_sweep, whole_numbers
 from vae_core.quality import laplacian_energy, sharpness
 from vae_core.runs import runs_folder
 from vae_core.scores import detail
 
 # %%
-numbers = [int(word) for word in counts.split(",")]
+numbers = whole_numbers(counts)
 sets = {n: load_images(data, limit=n, seed=seed, substitute=True) for n in numbers}
 source, name = sets[numbers[0]].source, sets[numbers[0]].title
 shape = tuple(sets[numbers[0]].images.shape[1:])

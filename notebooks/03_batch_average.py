@@ -94,6 +94,7 @@ from vae_core.metrics import pair_distances
 from vae_core.objective import collapse_forecast
 from vae_core.pairs import measure, on_images, onset, optimum, place, sigma_at, squared_distance, sweep, train_pair
 from vae_core.phase import Series, phase_diagram, ridges
+from vae_core.provenance import whole_numbers
 from vae_core.runs import runs_folder
 
 # %% [markdown]
@@ -107,7 +108,7 @@ couples = [drawn.images[2 * k : 2 * k + 2] for k in range(pairs)]
 if own_images:
     own = load_images(own_images, "all", limit=2, size=shape[1])
     couples[0], source, name = own.images.expand(-1, shape[0], -1, -1), own.source, own.title
-pixels, starts = math.prod(shape), [int(word) for word in seeds.split(",")]
+pixels, starts = math.prod(shape), whole_numbers(seeds)
 print(source, shape)
 
 # %% [markdown]

@@ -84,12 +84,12 @@ from vae_core.declared import RUNGS, ladder_row, yardsticks
 from vae_core.explore import explore
 from vae_core.figures import Section, image_sections, save, save_results, table
 from vae_core.latent import kl_by_dimension, sample_mixture, traverse
-from vae_core.provenance import load_sweep
+from vae_core.provenance import items, load_sweep, whole_numbers
 from vae_core.runs import runs_folder
 
 # %%
-names = data.split(",")
-dims = dict(zip(names, map(int, latent_dims.split(",")), strict=True))
+names = items(data)
+dims = dict(zip(names, whole_numbers(latent_dims), strict=True))
 sets = {}
 for name in names:
     sets[name] = [

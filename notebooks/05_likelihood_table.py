@@ -85,7 +85,7 @@ from vae_core.figures import Section, image_sections, save, save_results, table
 from vae_core.latent import kl_by_dimension, traverse
 from vae_core.metrics import importance_weighted_bound
 from vae_core.notebook import find_checkout
-from vae_core.provenance import read_json
+from vae_core.provenance import read_json, whole_numbers
 from vae_core.runs import runs_folder
 
 # %% [markdown]
@@ -130,7 +130,7 @@ model = fit(config, training, train_set, cache=runs_folder()).model
 # One sample gives the ELBO. As $k$ grows the bound rises to $\log p(x)$ itself. The paper takes 5,000.
 
 # %%
-counts = [int(word) for word in samples.split(",")]
+counts = whole_numbers(samples)
 bounds = {k: importance_weighted_bound(model, test_set.images, samples=k, seed=seed) for k in counts}
 nlls = [-bound.value for bound in bounds.values()]
 figure = curve(

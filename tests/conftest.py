@@ -27,10 +27,7 @@ def shared_data() -> Path:
 def checkout(tmp_path: Path) -> Path:
     """A copy of the checkout in which a test may run and break things."""
     copy = tmp_path / "checkout"
-    for folder in ("notebooks", "vae_core"):
-        shutil.copytree(
-            CHECKOUT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__", ".ipynb*", "build")
-        )
+    shutil.copytree(CHECKOUT / "notebooks", copy / "notebooks", ignore=shutil.ignore_patterns(".ipynb*", "build"))
     shutil.copytree(CHECKOUT / "benchmarks" / "results", copy / "benchmarks" / "results")  # notebook 05 shows them
     shutil.copy(CHECKOUT / "pyproject.toml", copy)
     (copy / "figures" / "data").mkdir(parents=True)

@@ -45,21 +45,24 @@ for about_runs in (runs, evaluate, compare, export, sweep):
 @click.argument("figure", required=False, type=click.Path(path_type=Path))
 @one_line_errors
 def status(figure: Path | None) -> None:
-    """Show each notebook, whether its figures are fresh or why not, and where they come from.
+    """Show each notebook, whether its published figures are those that it would make now, and where they come from.
 
-    With a FIGURE, such as figures/phase_diagram.png: all that it was made from, and the command that remakes it.
+    With a FIGURE, such as figures/phase_diagram.png: all that this very file was made from, and the command that
+    remakes it.
     """
     from vae_core import fresh, provenance
-    from vae_core.notebook import find_checkout, find_notebooks
+    from vae_core.notebook import find_checkout, find_notebooks, left_alone
 
     root = find_checkout()
+    fresh.check_package(root)
     if figure is not None:
         click.echo("\n".join(fresh.story(figure, root)))
         return
     manifest = provenance.read_json(root / "figures" / "manifest.json")
     for notebook in find_notebooks(root):
         reasons = fresh.stale(notebook, root)
-        click.echo(f"{notebook.name}: {'stale: ' + fresh.few(reasons) if reasons else 'fresh'}")
+        here = "it ran in this checkout" if not fresh.to_run(notebook, root) else "not run in this checkout as it is"
+        click.echo(f"{notebook.name}: {'stale: ' + fresh.few(reasons) if reasons else 'fresh'}; {here}")
         for name in fresh.sweeps(notebook, root):
             otherwise = fresh.measured_otherwise(name, root)
             state = f"not measured by this code: {fresh.few(otherwise)}" if otherwise else "measured by this code"
@@ -76,6 +79,8 @@ def status(figure: Path | None) -> None:
             else:
                 state = f"from {entry['source']}"
             click.echo(f"  {name:<28} {state}")
+    if others := left_alone(root):
+        click.echo(others)
 
 
 @main.command()
@@ -85,8 +90,10 @@ def status(figure: Path | None) -> None:
 def verify(names: tuple[str, ...], **where: Any) -> None:
     """Make the figures of notebooks again, into build/verify/, and compare them with the published ones.
 
-    By bytes on the machine and with the versions that made them, otherwise by the numbers of results.json, within twice
-    the standard error of their difference; it says which. Exit code 1 where they differ. NAMES as for reproduce.
+    Numbers count as the same within a thousandth where one seed determines them, over several seeds within twice the
+    standard error of their difference, and within a tolerance where one is stated. A picture counts as the same while
+    no more than 1 pixel in 200 differs by more than 32 of 255 levels. Exit code 1 where they differ. NAMES as for
+    reproduce.
     """
     from vae_core.verify import verify as run
 
@@ -195,13 +202,15 @@ def forecast(name: str, likelihood: str, sigma: str, beta: float, limit: int | N
 @click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a notebook parameter.")
 @engine_options
 @click.option("--timeout", type=click.FloatRange(1), metavar="SECONDS", help="Stop a notebook that takes longer.")
-@click.option("--force", is_flag=True, help="Run also the notebooks whose figures are fresh.")
+@click.option("--force", is_flag=True, help="Run also the notebooks that ran here and whose figures are fresh.")
+@click.option("--republish", is_flag=True, help="Run all, and replace also the figures that look the same.")
 @one_line_errors
 def reproduce(
     names: tuple[str, ...],
     preset: str,
     parameters: tuple[tuple[str, str], ...],
     force: bool,
+    republish: bool,
     timeout: float | None,
     **where: Any,
 ) -> None:
@@ -210,8 +219,10 @@ def reproduce(
     NAMES are notebooks, such as 01_latent_dimension or just 01; without any, all of them. Only the
     preset "post" with unchanged parameters and the named data writes to figures/; anything else
     stays under build/figures/. Executed notebooks are kept in build/notebooks/. A notebook is fresh, and not run
-    again, while its code cells, parameters, the package code that it reaches, versions, data and figures are those
-    of its last success. The same bytes come out whatever the number of jobs and the engine.
+    again, while its code cells, parameters, the package, versions, data and figures are those of its last success in
+    this checkout. A published figure is replaced only if a number of its notebook has changed by more than another
+    machine would change it, or if it looks different. The same bytes come out whatever the number of jobs and the
+    engine.
 
     \b
     vae-core reproduce 01 04            two of them, if they are not fresh
@@ -221,5 +232,8 @@ def reproduce(
     """
     from vae_core.reproduce import reproduce as run
 
-    outcomes = run(names, preset=preset, parameters=parameters, force=force, timeout=timeout, say=click.echo, **where)
+    outcomes = run(
+        names, preset=preset, parameters=parameters, force=force, republish=republish, timeout=timeout, say=click.echo,
+        **where,
+    )  # fmt: skip
     sys.exit(1 if any(outcome.error for outcome in outcomes) else 0)

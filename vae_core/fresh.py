@@ -1,8 +1,9 @@
 """What the figures of a notebook depend on, and what of it has changed since they were made. Loads nothing heavy."""
 
-import ast
+import contextlib
 import hashlib
-import re
+import json
+import shlex
 import subprocess
 from collections.abc import Mapping
 from functools import cache
@@ -10,17 +11,20 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from vae_core import _HOME, provenance
+from vae_core import provenance
 from vae_core.download import fingerprint
 from vae_core.notebook import Notebook
 
 PACKAGE = Path(__file__).parent
 LIBRARIES = (*provenance.PACKAGES, "scipy", "scikit-learn", "pillow")
+# what only reads words, runs notebooks or handles what they made: no number and no picture depends on it
+RUNNERS = {"__main__", "cli", "cli_runs", "cli_sweep", "compare", "execute", "fresh", "notebook", "post", "progress",
+           "publish", "reproduce", "verify"}  # fmt: skip
 
 
 def inputs(code: str, settings: dict[str, Any], sweeps: Mapping[str, bytes]) -> dict[str, Any]:
-    """Digests of a notebook's code cells, of the package code that it can reach, of its data and of the results of
-    ``sweeps`` that it loads (files by name); versions; parameters. Prose is no part of it.
+    """Digests of a notebook's code cells, of the package, of its data and of the results of ``sweeps`` that it loads
+    (files by name); versions; parameters. Prose is no part of it.
 
     Not for several threads at once: Python 3.11 cannot parse in two.
     """
@@ -28,16 +32,38 @@ def inputs(code: str, settings: dict[str, Any], sweeps: Mapping[str, bytes]) -> 
     return {
         "cells": hashlib.sha256(code.encode()).hexdigest(),
         "parameters": settings,
-        "package": {name: _code(path) for name, path in sorted(_reached(code).items())},
+        "package": package(),
         "versions": provenance.versions() | {name: metadata.version(name) for name in LIBRARIES},
         "data": {name: _fingerprint(name) for name in names if name},
         "sweeps": {name: provenance.digest(content) for name, content in sweeps.items()},
     }
 
 
+@cache
+def package(folder: Path = PACKAGE) -> str:
+    """One digest of the package's files but those that no figure depends on."""
+    paths = sorted(path for path in folder.iterdir() if path.suffix in {".py", ".js"} and path.stem not in RUNNERS)
+    told = "".join(f"{path.name} {provenance.code_digest(path)}\n" for path in paths)
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def check_package(root: Path) -> None:
+    """Nothing, if the package that runs is that of the checkout.
+
+    Raises:
+        ValueError: where the checkout has a package of its own with other code, as in a second worktree.
+    """
+    own = root / "vae_core"
+    if (own / "__init__.py").exists() and own.resolve() != PACKAGE.resolve() and package(own) != package():
+        raise ValueError(
+            f"vae_core is imported from {PACKAGE}, and {own} has other code: "
+            f"use the environment that make puts into {root / '.venv'}, or: pip install -e {root}"
+        )
+
+
 def of_sweeps() -> dict[str, Any]:
-    """As :func:`inputs`, of the declared sweeps: of what is trained and measured, not of how it is handed out."""
-    return inputs("from vae_core import declared", {}, {})
+    """As :func:`inputs`, of the declared sweeps."""
+    return inputs("", {}, {})
 
 
 def measured_otherwise(name: str, root: Path) -> list[str]:
@@ -54,8 +80,8 @@ def measured_otherwise(name: str, root: Path) -> list[str]:
 
 def forget() -> None:
     """Read files anew from now on."""
-    for kept in (_needs, _fingerprint, _code):
-        kept.cache_clear()
+    for cached in (package, _fingerprint):
+        cached.cache_clear()
 
 
 def sweeps(notebook: Notebook, root: Path) -> dict[str, bytes]:
@@ -71,27 +97,30 @@ def commit(root: Path) -> dict[str, Any]:
         return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        changed = git("status", "--porcelain", "--", "notebooks", "vae_core", "requirements.lock")
-        return {"commit": git("rev-parse", "HEAD"), "clean": not changed}
+        if Path(git("rev-parse", "--show-toplevel")).resolve() == root.resolve():  # not of a repository around it
+            changed = git("status", "--porcelain", "--", "notebooks", "vae_core", "requirements.lock")
+            return {"commit": git("rev-parse", "HEAD"), "clean": not changed}
     except (OSError, subprocess.CalledProcessError):
-        return {"commit": "unknown", "clean": False}
+        pass
+    return {"commit": "unknown", "clean": False}
 
 
-def record(root: Path, name: str) -> dict[str, Any]:
-    """What the published figures of a notebook were made from; empty where there are none."""
-    return provenance.read_json(root / "figures" / "data" / "inputs.json").get(name, {})
+def record(folder: Path, name: str) -> dict[str, Any]:
+    """What the figures of a notebook in a folder such as ``figures/`` were made from; empty where that is unknown."""
+    return provenance.read_json(folder / "data" / "inputs.json").get(name, {})
 
 
-def kept(root: Path, name: str, made: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """The records with what the figures of a notebook were made from; one that says the same stays as it is.
+def with_record(folder: Path, name: str, made: dict[str, Any], seconds: float, replaced: bool) -> dict[str, Any]:
+    """The records of a folder with what the figures of a notebook were made from.
 
-    Of ``seconds`` the most are kept: those of a run that found no training to reuse.
+    One stays as it is while nothing was ``replaced`` and it says the same. Of ``seconds`` the most are kept: those of
+    a run that found no training to reuse.
     """
-    records = provenance.read_json(root / "figures" / "data" / "inputs.json")
-    if not changes(records.get(name, {}), made):
+    records = provenance.read_json(folder / "data" / "inputs.json")
+    before = records.get(name, {})
+    if not replaced and not changes(before, made) and before.get("numbers") == made["numbers"]:
         return records
-    most = max(round(seconds), records.get(name, {}).get("seconds", 0))
-    return records | {name: made | {"seconds": most}}
+    return records | {name: made | {"seconds": max(round(seconds), before.get("seconds", 0))}}
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -99,8 +128,9 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     if not before:
         return ["no record of how they were made"]
     told = ["its code cells"] if before.get("cells") != now["cells"] else []
-    for kind, words in (("parameters", "parameter {}"), ("package", "vae_core/{}"), ("versions", "the version of {}"),
-                        ("data", "the data {}"), ("sweeps", "the sweep {}")):  # fmt: skip
+    told += ["the code of vae_core"] if before.get("package") != now["package"] else []
+    for kind, words in (("parameters", "parameter {}"), ("versions", "the version of {}"), ("data", "the data {}"),
+                        ("sweeps", "the sweep {}")):  # fmt: skip
         old, new = before.get(kind, {}), now.get(kind, {})
         told += [words.format(key) for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     return told
@@ -111,75 +141,107 @@ def few(reasons: list[str]) -> str:
     return ", ".join(reasons[:3]) + (f" and {len(reasons) - 3} more" if len(reasons) > 3 else "")
 
 
-def stale(notebook: Notebook, root: Path) -> list[str]:
-    """Why the published figures of a notebook are not those that it would make now; empty if they are."""
-    settings = notebook.settings("post", {})
-    told = changes(record(root, notebook.name), inputs(notebook.code, settings, sweeps(notebook, root)))
-    manifest = provenance.read_json(root / "figures" / "manifest.json")
-    own = {name: entry for name, entry in manifest.items() if entry["notebook"] == notebook.name}
-    missing = {f"{name}.png" for name in notebook.figures(settings)} - set(own)
-    for name in sorted(missing | set(own)):
-        path = root / "figures" / name
+def rows(folder: Path, name: str) -> list[dict[str, Any]]:
+    """The numbers of a notebook in a folder such as ``figures/``."""
+    return provenance.read_json(folder / "data" / "results.json").get(name, [])
+
+
+def numbers_digest(rows: list[dict[str, Any]]) -> str:
+    """A digest of the numbers of a notebook."""
+    return provenance.digest(json.dumps(rows, sort_keys=True).encode())
+
+
+def _entries(folder: Path, name: str) -> dict[str, dict[str, Any]]:
+    manifest = provenance.read_json(folder / "manifest.json")
+    return {figure: entry for figure, entry in manifest.items() if entry["notebook"] == name}
+
+
+def _wrong(figures: dict[str, str], folder: Path) -> list[str]:
+    """Which of the figures, digests by name, are not as they were written."""
+    told = []
+    for name, digest in sorted(figures.items()):
+        path = folder / name
         if not path.exists():
-            told.append(f"figures/{name} is missing")
-        elif name not in own or provenance.sha256(path) != own[name]["sha256"]:
-            told.append(f"figures/{name} is another file")
+            told.append(f"{folder.name}/{name} is missing")
+        elif provenance.sha256(path) != digest:
+            told.append(f"{folder.name}/{name} is another file")
     return told
 
 
-def _reached(code: str) -> dict[str, Path]:
-    """The files of the package that a notebook's code can reach by imports, by name."""
-    found: dict[str, Path] = {}
-    waiting = set(_imports(code))
-    while waiting:
-        path = PACKAGE / f"{waiting.pop()}.py"
-        if path.name not in found and path.exists():
-            more, read = _needs(path)
-            found |= {path.name: path} | {name: PACKAGE / name for name in read}
-            waiting |= more
-    return found
+def stale(notebook: Notebook, root: Path) -> list[str]:
+    """Why the published figures and numbers of a notebook are not those that it would make now; empty if they are."""
+    folder, settings = root / "figures", notebook.settings("post", {})
+    made, entries = record(folder, notebook.name), _entries(folder, notebook.name)
+    told = changes(made, inputs(notebook.code, settings, sweeps(notebook, root)))
+    told += [f"figures/{name}.png has no entry in the manifest" for name in notebook.figures(settings)
+             if f"{name}.png" not in entries]  # fmt: skip
+    told += _wrong({name: entry["sha256"] for name, entry in entries.items()}, folder)
+    if made and made.get("numbers") != numbers_digest(rows(folder, notebook.name)):
+        told.append("its numbers in results.json are others")
+    return told
 
 
-@cache
-def _needs(path: Path) -> tuple[set[str], list[str]]:
-    """The modules that a module imports, and the files beside it that it reads."""
-    text = path.read_text(encoding="utf-8")
-    return _imports(text), re.findall(r"with_name\(\"([\w.]+)\"\)", text)
+def written(root: Path, name: str) -> dict[str, Any]:
+    """The published figures, entries and numbers of a notebook as digests, as they are on disk."""
+    folder = root / "figures"
+    entries = _entries(folder, name)
+    return {
+        "figures": {figure: provenance.sha256(folder / figure) for figure in entries if (folder / figure).exists()},
+        "entries": provenance.digest(provenance.to_json(entries)),
+        "numbers": numbers_digest(rows(folder, name)),
+    }
 
 
-def _imports(code: str) -> set[str]:
-    """The modules of the package that code imports, also by the package's own names."""
-    found = {"__init__"}
-    for node in ast.walk(ast.parse(re.sub(r"^\s*[%!].*$", "", code, flags=re.MULTILINE))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "vae_core":
-            inner = (node.module or "").split(".")[1:]
-            found |= set(inner[:1]) or {_HOME.get(alias.name, alias.name) for alias in node.names}
-        elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("vae_core.")}
-    return found
+def remember(root: Path, name: str, made: dict[str, Any]) -> None:
+    """Note in ``build/`` that a run of this checkout succeeded: its inputs, and the published set as it left it."""
+    provenance.write_json(root / "build" / "made" / f"{name}.json", {"inputs": made, "written": written(root, name)})
 
 
-_fingerprint, _code = cache(fingerprint), cache(provenance.code_digest)
+def to_run(notebook: Notebook, root: Path) -> list[str]:
+    """Why a notebook is to be run in this checkout; empty if it ran here with these inputs, and all is as it left it.
+
+    What others committed is no reason to do nothing.
+    """
+    memory: dict[str, Any] = {}
+    with contextlib.suppress(ValueError):  # damaged: as if it had not run
+        memory = provenance.read_json(root / "build" / "made" / f"{notebook.name}.json")
+    if not memory:
+        return ["not run in this checkout yet"]
+    before, now = memory["written"], written(root, notebook.name)
+    told = changes(memory["inputs"], inputs(notebook.code, notebook.settings("post", {}), sweeps(notebook, root)))
+    told += _wrong(before["figures"], root / "figures")
+    told += ["its numbers in results.json are others"] if before["numbers"] != now["numbers"] else []
+    return told + (["its entries in manifest.json are others"] if before["entries"] != now["entries"] else [])
+
+
+_fingerprint = cache(fingerprint)
 
 
 def story(path: Path, root: Path) -> list[str]:
-    """From what a published figure was made, a line each.
+    """From what a figure was made, a line each: of that very file, by what is recorded in its folder.
 
     Raises:
-        ValueError: for a file that the manifest does not know.
+        ValueError: for a file that is not there, or that the manifest beside it does not know.
     """
-    entry = provenance.read_json(root / "figures" / "manifest.json").get(path.name)
+    held = next((one for one in (path, root / path, root / "figures" / path.name) if one.is_file()), None)
+    if held is None:
+        raise ValueError(f"no figure {path}: vae-core status lists those that are published")
+    entry = provenance.read_json(held.parent / "manifest.json").get(held.name)
     if entry is None:
-        raise ValueError(f"{path} is no published figure: vae-core status lists them")
-    made = record(root, entry["notebook"])
-    held = root / "figures" / path.name
-    same = "this file" if held.exists() and provenance.sha256(held) == entry["sha256"] else "NOT this file"
-    code = hashlib.sha256("".join(made.get("package", {}).values()).encode()).hexdigest()
+        raise ValueError(f"{held} is in no manifest: vae-core status lists the figures that are published")
+    made = record(held.parent, entry["notebook"])
+    same = "this file" if provenance.sha256(held) == entry["sha256"] else "NOT this file"
+    remake = ["vae-core", "reproduce", entry["notebook"]]
+    if held.parent.resolve() == (root / "figures").resolve():
+        remake.append("--force")
+    else:
+        remake += [word for key, value in entry["parameters"].items() for word in ("-p", key, str(value))]
     facts = {
+        "file": str(held),
         "sha256": f"{entry['sha256']} ({same})",
         "notebook": f"{entry['notebook']}, code cells {made.get('cells', 'unknown')[:12]}",
         "commit": f"{made.get('commit', 'unknown')}, {'clean' if made.get('clean') else 'with changes or unknown'}",
-        "package": f"{len(made.get('package', {}))} files, {code[:12]}",
+        "package": str(made.get("package", "unknown"))[:12],
         "data": f"{entry['source']}; " + ", ".join(f"{k} {v[:12]}" for k, v in made.get("data", {}).items()),
         "sweeps": ", ".join(f"{k} {v[:12]}" for k, v in made.get("sweeps", {}).items()) or "none",
         "parameters": ", ".join(f"{k}={v!r}" for k, v in entry["parameters"].items()),
@@ -187,6 +249,6 @@ def story(path: Path, root: Path) -> list[str]:
         "versions": ", ".join(f"{k} {v}" for k, v in made.get("versions", entry["versions"]).items()),
         "device": f"cpu, threads: {entry['threads']}, {entry['machine']}",
         "alt text": entry["alt"],
-        "remake": f"vae-core reproduce {entry['notebook']} --force",
+        "remake": shlex.join(remake),
     }
     return [f"{name + ':':<12} {fact}" for name, fact in facts.items()]

@@ -1,6 +1,7 @@
 """The notebooks: what each pair declares of itself, and words from the command line as its parameters."""
 
 import ast
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,20 +52,37 @@ def find_checkout(start: Path | None = None) -> Path:
     raise FileNotFoundError(f"{here} is not in a checkout of vae_core: go to the folder that holds notebooks/")
 
 
+NAME = r"\d\d_[a-z0-9_]+"  # of a pair; copies, editors' files and helpers are called otherwise
+
+
+def left_alone(checkout: Path) -> str:
+    """One line that names the files in ``notebooks/`` that are no pair; empty where there are none."""
+    found = [path for path in (checkout / "notebooks").iterdir() if path.suffix in {".py", ".ipynb"}]
+    others = [path.name for path in found if not re.fullmatch(NAME, path.stem)
+              or (path.suffix == ".ipynb" and not path.with_suffix(".py").exists())]  # fmt: skip
+    return f"left alone, no pair named NN_name: {', '.join(sorted(others))}" if others else ""
+
+
 def find_notebooks(checkout: Path, names: Sequence[str] = ()) -> list[Notebook]:
     """The pairs in ``notebooks/``, all or those of the given names or unique beginnings of names.
 
     Raises:
-        ValueError: on an unknown name, or a pair whose halves differ.
+        ValueError: on an unknown name, a pair whose halves differ, or two that declare one figure.
     """
-    known = sorted(path.stem for path in (checkout / "notebooks").glob("*.py"))
+    known = sorted(p.stem for p in (checkout / "notebooks").glob("*.py") if re.fullmatch(NAME, p.stem))
     chosen = []
     for name in names or known:
         matches = [k for k in known if k == name] or [k for k in known if k.startswith(name)]
         if len(matches) != 1:
             raise ValueError(f"no notebook {name!r}: expected one of {', '.join(known)}")
         chosen += matches
-    return [_read_notebook(checkout / "notebooks", name) for name in dict.fromkeys(chosen)]
+    found = [_read_notebook(checkout / "notebooks", name) for name in dict.fromkeys(chosen)]
+    owners: dict[str, str] = {}
+    for notebook in found:
+        for figure in notebook.figures(notebook.parameters):
+            if owners.setdefault(figure, notebook.name) != notebook.name:
+                raise ValueError(f"{owners[figure]} and {notebook.name} both declare the figure {figure}: rename one")
+    return found
 
 
 def _read_notebook(folder: Path, name: str) -> Notebook:
@@ -78,7 +96,11 @@ def _read_notebook(folder: Path, name: str) -> Notebook:
     except Exception as error:
         raise ValueError(f"the pair {name} cannot be read ({str(error).splitlines()[0]})") from None
     if [(c.cell_type, c.source) for c in source.cells] != [(c.cell_type, c.source) for c in notebook.cells]:
-        raise ValueError(f"{text} and its .ipynb differ; bring them together with: jupytext --sync {text}")
+        newer = max((text, pair), key=lambda path: path.stat().st_mtime)
+        raise ValueError(
+            f"{text} and its .ipynb differ, {newer.name} is dated later. To take the .py: "
+            f"jupytext --update --to ipynb {text}. To take the .ipynb: jupytext --to py:percent {pair}"
+        )
     tagged = [c.source for c in source.cells if "parameters" in c.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise ValueError(f"{text} must have one cell tagged parameters, not {len(tagged)}")
@@ -124,8 +146,16 @@ def parse_parameters(notebooks: Sequence[Notebook], given: Sequence[tuple[str, s
                     wanted = f"{form}, {least} or more"
                     raise ValueError(f"parameter {name} of {notebook.name} must be {wanted}, not {word!r}")
             if name == "data":
-                from vae_core.data import check_name
-
-                for item in word.split(",") if "," in notebook.parameters[name] else [word]:
-                    check_name(item)
+                items = word.split(",") if "," in notebook.parameters[name] else [word]
+                parsed[name] = ",".join(map(_data_set, items))
+            elif name == "own_images" and word:
+                parsed[name] = _data_set(word)
     return parsed
+
+
+def _data_set(word: str) -> str:
+    """The name of a data set, or the whole path of a folder: the kernel stands elsewhere."""
+    from vae_core.data import EMBEDDED, TORCHVISION, check_name
+
+    check_name(word)
+    return word if word in (*TORCHVISION, *EMBEDDED) else str(Path(word).expanduser().resolve())

@@ -1,6 +1,7 @@
 """What a published figure was made from: digests, versions, and the manifest that keeps them."""
 
 import ast
+import contextlib
 import csv
 import hashlib
 import html
@@ -15,6 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "papermill")
+# what processors of one name can have or lack: each sums in another order
+INSTRUCTIONS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "BF16", "amx_bf16": "AMX", "asimd": "NEON",
+                "sve": "SVE"}  # fmt: skip
 
 
 def sha256(path: Path) -> str:
@@ -28,7 +32,8 @@ def digest(content: bytes) -> str:
 
 
 def code_digest(path: Path) -> str:
-    """A digest of what a file does: comments, layout and what docstrings say are no part of Python code.
+    """A digest of what a file does, the same for every version of Python: comments, layout and docstrings are no part
+    of it, nor parts of the syntax tree that only some versions have and that are empty here.
 
     Not for several threads at once: Python 3.11 cannot parse in two.
     """
@@ -36,9 +41,18 @@ def code_digest(path: Path) -> str:
         return sha256(path)
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body[:1] = [ast.Pass()]
-    return digest(ast.dump(tree).encode())
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if documented and ast.get_docstring(node) is not None:
+            node.body[:1] = []
+    return digest(_shape(tree).encode())
+
+
+def _shape(node: Any) -> str:
+    """A syntax tree as text, without what is empty. ``ast.dump`` has other words in each version of Python."""
+    if isinstance(node, ast.AST):
+        parts = [f"{field}={_shape(value)}" for field, value in ast.iter_fields(node) if value not in (None, [])]
+        return f"{type(node).__name__}({','.join(parts)})"
+    return f"[{','.join(map(_shape, node))}]" if isinstance(node, list) else repr(node)
 
 
 def versions() -> dict[str, str]:
@@ -50,16 +64,16 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> str:
-    """The kind of machine, as far as it can change a figure: system, architecture and processor."""
-    processor = platform.processor()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                processor = line.split(":", 1)[1].strip()
-                break
-    except OSError:
-        pass
-    return f"{platform.system()} {platform.machine()}, {processor or 'unknown processor'}"
+    """The kind of machine, as far as it can change a figure: system, architecture, processor and instruction set."""
+    facts: dict[str, str] = {}
+    with contextlib.suppress(OSError):  # of systems that have no such file
+        for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines():
+            name, _, fact = line.partition(":")
+            facts[name.strip()] = fact.strip()
+    flags = {*facts.get("flags", facts.get("Features", "")).split()}
+    named = [name for flag, name in INSTRUCTIONS.items() if flag in flags]
+    processor = facts.get("model name") or platform.processor() or "unknown processor"
+    return f"{platform.system()} {platform.machine()}, {processor}, {' '.join(named) or 'unknown instruction set'}"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -126,17 +140,19 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_bytes(path, to_json(content))
 
 
-def with_entries(path: Path, notebook: str, entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def with_entries(
+    path: Path, notebook: str, entries: dict[str, dict[str, Any]], *, anew: bool = False
+) -> dict[str, Any]:
     """The manifest at ``path`` with ``entries``, name to facts, as those of ``notebook``.
 
-    One of the same digest and parameters stays as it is.
+    One of the same digest and parameters stays as it is, unless all are to be written ``anew``.
     """
     manifest = {
         name: entry for name, entry in read_json(path).items() if entry["notebook"] != notebook or name in entries
     }
     for name, entry in entries.items():
         before = manifest.get(name, {})
-        if any(before.get(fact) != entry[fact] for fact in ("sha256", "parameters")):
+        if anew or any(before.get(fact) != entry[fact] for fact in ("sha256", "parameters")):
             manifest[name] = entry
     return manifest
 
@@ -165,11 +181,31 @@ def with_results(folder: Path, notebook: str, rows: list[dict[str, Any]]) -> dic
     command = f"vae-core reproduce {notebook}"
     results = read_json(folder / "results.json") | {notebook: [row | {"command": command} for row in rows]}
     text = io.StringIO()
-    table = csv.DictWriter(text, ["notebook", *rows[0], "command"], lineterminator="\n")
+    every = dict.fromkeys(key for name in results for row in results[name] for key in row if key != "command")
+    table = csv.DictWriter(text, ["notebook", *every, "command"], lineterminator="\n")
     table.writeheader()
     for name in sorted(results):
         table.writerows({"notebook": name} | row for row in results[name])
     return {folder / "results.json": to_json(results), folder / "results.csv": text.getvalue().encode()}
+
+
+def items(parameter: Any) -> list[Any]:
+    """The items of a notebook parameter: of "2,4,10", or of 4 or [2, 4, 10], as papermill may hand it over."""
+    if isinstance(parameter, str):
+        return [word.strip() for word in parameter.split(",")]
+    return list(parameter) if isinstance(parameter, list | tuple) else [parameter]
+
+
+def whole_numbers(parameter: Any) -> list[int]:
+    """The :func:`items` of a notebook parameter as whole numbers.
+
+    Raises:
+        ValueError: where one is none.
+    """
+    try:
+        return [int(str(item)) for item in items(parameter)]
+    except ValueError:
+        raise ValueError(f"whole numbers between commas are needed, such as 2,4,10, not {parameter!r}") from None
 
 
 class Sweep(NamedTuple):

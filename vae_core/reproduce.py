@@ -13,11 +13,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from vae_core import execute, fresh, provenance
+from vae_core import compare, execute, fresh, provenance
 from vae_core.jobs import GONE, open_engine, usable
-from vae_core.notebook import find_checkout, find_notebooks, parse_parameters
+from vae_core.notebook import Notebook, find_checkout, find_notebooks, left_alone, parse_parameters
 from vae_core.progress import Lines
-from vae_core.publish import Outcome, publish
+from vae_core.publish import Outcome, in_words, publish
 
 
 def reproduce(
@@ -30,6 +30,7 @@ def reproduce(
     engine: str = "local",
     scheduler: str | None = None,
     force: bool = False,
+    republish: bool = False,
     target: Path | None = None,
     timeout: float | None = None,
     say: Callable[[str], None] = print,
@@ -37,33 +38,40 @@ def reproduce(
     """Execute notebooks and put their figures where they belong; one outcome a notebook.
 
     A published figure is replaced only after its notebook succeeded, and only with preset "post",
-    unchanged parameters and the named data; everything else stays under ``build/figures/``. A notebook whose published
-    figures are those that it would make is not run again, unless ``force``. With a ``target`` all are run, and what
-    they make goes there. A notebook that takes more than ``timeout`` seconds is stopped, and counts as failed. With
-    the preset "full" the sweeps whose results the notebooks load are run first. ``engine`` and ``scheduler`` are those
-    of :func:`vae_core.jobs.open_engine`; the same bytes come out of each, and with any number of ``jobs``.
+    unchanged parameters and the named data; everything else stays under ``build/figures/``. It is replaced only if a
+    number of its notebook has changed beyond its tolerance, or if it looks different; with ``republish`` always. A
+    notebook that succeeded in this checkout with the same inputs, and whose figures are as it left them, is not run
+    again, unless ``force``. With a ``target`` all are run, and what they make goes there. A notebook that takes more
+    than ``timeout`` seconds is stopped, and counts as failed. With the preset "full" the sweeps whose results the
+    notebooks load are run first. ``engine`` and ``scheduler`` are those of :func:`vae_core.jobs.open_engine`; the
+    same bytes come out of each, and with any number of ``jobs``.
 
     Raises:
         ValueError: before anything runs, on unknown names or parameters, a folder that cannot be written, another
             run in the same checkout, or a cluster that does not answer.
     """
     root = find_checkout(checkout)
+    fresh.check_package(root)
     notebooks = find_notebooks(root, names)
     overrides = parse_parameters(notebooks, parameters)
     began = time.monotonic()
+    if others := left_alone(root):
+        say(others)
     with _alone(root):
-        if preset == "post" and not overrides and not force and target is None:
-            why = {notebook.name: fresh.stale(notebook, root) for notebook in notebooks}
+        if preset == "post" and not overrides and not force and not republish and target is None:
+            why = {notebook.name: fresh.to_run(notebook, root) for notebook in notebooks}
             for name, reasons in why.items():
-                say(f"{name}: {'to be run: ' + fresh.few(reasons) if reasons else 'fresh'}")
+                say(f"{name}: {'to be run: ' + fresh.few(reasons) if reasons else 'fresh, it ran in this checkout'}")
+            skipped = [notebook for notebook in notebooks if not why[notebook.name]]
             notebooks = [notebook for notebook in notebooks if why[notebook.name]]
             if not notebooks:
-                say("nothing to do; --force runs them all the same")
+                figures = sum(len(one.figures(one.parameters)) for one in skipped)
+                say(f"nothing to do: {figures} figures are in figures/; to run all: make figures FORCE=1, or --force")
                 return []
         outcomes = [Outcome(notebook, notebook.settings(preset, overrides)) for notebook in notebooks]
         where: dict[str, Any] = {"engine": engine, "scheduler": scheduler}
         swept = _sweep(outcomes, jobs or usable(), where, root, say) if preset == "full" else {}
-        _run(outcomes, swept, preset if not overrides else "", jobs, where, root, target, timeout, say)
+        _run(outcomes, swept, preset if not overrides else "", jobs, where, root, target, republish, timeout, say)
         _summary(outcomes, time.monotonic() - began, root, say)
     return outcomes
 
@@ -103,8 +111,7 @@ def _sweep(
 
     found = {}
     for outcome, name in wanted:
-        names = str(outcome.settings["data"]).split(",")
-        data = names[outcome.notebook.sweeps.index(name) % len(names)]
+        data = _data_of(name, outcome.notebook, outcome.settings)
         began = time.monotonic()
 
         with (
@@ -128,9 +135,17 @@ def _sweep(
     return found
 
 
+def _data_of(sweep: str, notebook: Notebook, settings: dict[str, Any]) -> str:
+    """The data set for a sweep of a notebook: its own if the settings name it, else what stands in its place."""
+    from vae_core.declared import SWEEPS
+
+    own, names, usual = SWEEPS[sweep].data, *(str(of["data"]).split(",") for of in (settings, notebook.parameters))
+    return own if own in names else names[usual.index(own) if own in usual and len(usual) == len(names) else 0]
+
+
 def _run(
     outcomes: list[Outcome], swept: dict[str, dict[str, Any]], preset: str, jobs: int | None, where: dict[str, Any],
-    root: Path, target: Path | None, timeout: float | None, say: Callable[[str], None],
+    root: Path, target: Path | None, republish: bool, timeout: float | None, say: Callable[[str], None],
 ) -> None:  # fmt: skip
     """Run the notebooks, and publish what each made as soon as it is over."""
     outcomes = [outcome for outcome in outcomes if outcome.error is None]
@@ -147,7 +162,7 @@ def _run(
         try:
             made = _result(future, outcome, root)
             if outcome.error is None:
-                publish(outcome, made, own, root, preset, target, lines.say)
+                publish(outcome, made, own, root, preset, target, republish, lines.say)
         except CancelledError:
             outcome.error = GONE
         except OSError as error:
@@ -201,10 +216,18 @@ def _result(future: Future, outcome: Outcome, root: Path) -> dict[str, bytes]:
         output = root / "build" / "notebooks" / f"{outcome.notebook.name}.ipynb"
         provenance.write_bytes(output, result["output"].encode())
         outcome.output = output
-    missing = [one for one in outcome.notebook.figures(outcome.settings) if f"{one}.png" not in result["figures"]]
-    if outcome.error is None and missing:
-        outcome.error = f"it did not write the figures it declares: {', '.join(missing)}"
-    return result["figures"]
+    made = result["figures"]
+    if outcome.error is None:
+        outcome.error = _incomplete(outcome.notebook.figures(outcome.settings), made)
+    return made
+
+
+def _incomplete(declared: list[str], made: dict[str, bytes]) -> str | None:
+    """What is wrong with the figures that a notebook declares: not written, damaged, of another width or blank."""
+    if missing := [name for name in declared if f"{name}.png" not in made]:
+        return f"it did not write the figures it declares: {', '.join(missing)}"
+    faults = {name: fault for name in declared if (fault := compare.fault(made[f"{name}.png"]))}
+    return "; ".join(f"its figure {name} {fault}" for name, fault in faults.items()) or None
 
 
 def _expected(root: Path, outcome: Outcome) -> float | None:
@@ -219,14 +242,28 @@ def _expected(root: Path, outcome: Outcome) -> float | None:
 
 
 def _summary(outcomes: list[Outcome], seconds: float, root: Path, say: Callable[[str], None]) -> None:
-    figures = sum(path.suffix == ".png" for outcome in outcomes for path in outcome.figures)
     peak = max((outcome.peak_bytes for outcome in outcomes), default=0)
     failed = [outcome for outcome in outcomes if outcome.error]
-    say(
-        f"{len(outcomes) - len(failed)} of {len(outcomes)} notebooks, {figures} figures, "
-        f"{seconds:.0f} s, at most {peak / 1e9:.1f} GB a kernel"
-    )
+    say(f"{len(outcomes) - len(failed)} of {len(outcomes)} notebooks, {seconds:.0f} s, "
+        f"at most {peak / 1e9:.1f} GB a kernel")  # fmt: skip
     for outcome in failed:
         where = f" in cell {outcome.cell}" if outcome.cell is not None else ""
         kept = f"; see {outcome.output.relative_to(root)}" if outcome.output else ""
         say(f"failed: {outcome.notebook.name}{where}: {outcome.error}{kept}")
+    aside: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        if outcome.aside:
+            aside.setdefault(outcome.aside, []).append(outcome.notebook.name)
+    for why, names in aside.items():
+        say(f"not published: {', '.join(names)}: {why}")
+    folders: dict[Path, list[int]] = {}
+    for outcome in outcomes:
+        for path in outcome.figures:
+            if path.suffix == ".png":
+                counts = folders.setdefault(path.parent, [0, 0])
+                counts[0] += 1
+                counts[1] += path in outcome.replaced
+    told = [f"{many} in {in_words(folder, root)}/ ({new} new, {many - new} as published)"
+            if folder == root / "figures" else f"{many} in {in_words(folder, root)}/"
+            for folder, (many, new) in folders.items()]  # fmt: skip
+    say(f"{sum(many for many, _ in folders.values())} figures made{': ' if told else ''}{', '.join(told)}")

@@ -1,0 +1,79 @@
+import io
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vae_core import compare, figures
+
+ONE = {"claim": "bound", "value": -100.0, "seeds": 1, "standard_error": 5.0}
+SEVERAL = {"claim": "bound", "value": -100.0, "seeds": 3, "standard_error": 1.0}
+STATED = {"claim": "most", "value": 0.3, "seeds": 3, "standard_error": 0.0, "tolerance": 0.1}
+UNKNOWN = {"claim": "most", "value": 0.3, "seeds": 3, "standard_error": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("row", "within", "beyond"),
+    [
+        (ONE, -100.09, -100.2),  # a thousandth, whatever its error over images
+        (SEVERAL, -102.8, -102.9),  # twice the error of the difference
+        (STATED, 0.399, 0.401),
+        (UNKNOWN, 0.3002, 0.3004),  # never zero
+        (ONE | {"value": 0.0}, 9e-7, 2e-6),
+        ({"claim": "bare", "value": 3}, 3.001, 3.01),
+    ],
+)
+def test_a_number_is_the_same_within_what_is_stated(row: dict, within: float, beyond: float) -> None:
+    assert compare.numbers([row | {"value": within}], [row]) == []
+    [told] = compare.numbers([row | {"value": beyond}], [row])
+    assert told == f"{row['claim']}: {beyond:.5g}, published {row['value']:.5g}"
+
+
+def test_the_tolerance_is_that_of_what_is_published() -> None:
+    assert compare.numbers([STATED | {"value": 0.5, "tolerance": 9.0}], [STATED])
+
+
+def test_numbers_that_are_no_number_and_claims_of_one_side() -> None:
+    nan = ONE | {"value": math.nan}
+    assert compare.numbers([nan], [nan]) == []
+    assert len(compare.numbers([nan], [ONE])) == len(compare.numbers([ONE], [nan])) == 1
+    assert compare.numbers([ONE], [STATED]) == ["no number published for bound", "no number made for most"]
+
+
+def png(pixels: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(out, "png")
+    return out.getvalue()
+
+
+GREY = np.full((100, 720, 3), 100)
+
+
+def test_a_picture_is_another_when_many_pixels_are_plainly_others() -> None:
+    everywhere, few, many = GREY + 20, GREY.copy(), GREY.copy()
+    few[:4, :80] += 100  # 320 of 72,000
+    many[:4, :100] += 100
+    assert compare.looks_same(png(everywhere), png(GREY), "a.png")
+    assert compare.looks_same(png(few), png(GREY), "a.png")
+    assert not compare.looks_same(png(many), png(GREY), "a.png")
+    assert not compare.looks_same(png(GREY[:99]), png(GREY), "a.png")
+    assert not compare.looks_same(b"no picture", png(GREY), "a.png")
+    assert not compare.looks_same(png(GREY)[:-50], png(GREY), "a.png")
+
+
+def test_a_page_is_another_when_its_words_are() -> None:
+    page = f'<script>let w = "{"abcd" * 40}"; f(0.25, 1e-7)</script>'
+    assert compare.looks_same(page.replace("abcd", "efgh").replace("0.25", "0.2501").encode(), page.encode(), "a.html")
+    assert not compare.looks_same(page.replace("let", "var").encode(), page.encode(), "a.html")
+
+
+def test_the_faults_of_a_figure() -> None:
+    good = GREY.copy()
+    good[0, 0] = 0
+    assert compare.fault(png(good)) is None
+    assert compare.fault(png(GREY)) == "is blank"
+    assert compare.fault(png(good[:, :700])) == "is 700 pixels wide, not 720"
+    assert compare.fault(b"") == compare.fault(b"").strip()
+    assert compare.fault(b"no picture").startswith("is no picture")
+    assert compare.WIDTH == figures.WIDTH
