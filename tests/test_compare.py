@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from vae_core import compare, figures
+from vae_core.provenance import digest
 
 ONE = {"claim": "bound", "value": -100.0, "seeds": 1, "standard_error": 5.0}
 SEVERAL = {"claim": "bound", "value": -100.0, "seeds": 3, "standard_error": 1.0}
@@ -30,6 +31,12 @@ def test_a_number_is_the_same_within_what_is_stated(row: dict, within: float, be
     assert told == f"{row['claim']}: {beyond:.5g}, published {row['value']:.5g}"
 
 
+def test_where_more_than_the_machine_is_another_a_thousandth_is_all() -> None:
+    for row in (ONE, SEVERAL, STATED):
+        assert compare.numbers([row | {"value": row["value"] * 1.0009}], [row], same_inputs=False) == []
+        assert compare.numbers([row | {"value": row["value"] * 1.0011}], [row], same_inputs=False)
+
+
 def test_the_tolerance_is_that_of_what_is_published() -> None:
     assert compare.numbers([STATED | {"value": 0.5, "tolerance": 9.0}], [STATED])
 
@@ -50,16 +57,41 @@ def png(pixels: np.ndarray) -> bytes:
 GREY = np.full((100, 720, 3), 100)
 
 
-def test_a_picture_is_another_when_many_pixels_are_plainly_others() -> None:
-    everywhere, few, many = GREY + 20, GREY.copy(), GREY.copy()
-    few[:4, :80] += 100  # 320 of 72,000
-    many[:4, :100] += 100
-    assert compare.looks_same(png(everywhere), png(GREY), "a.png")
-    assert compare.looks_same(png(few), png(GREY), "a.png")
-    assert not compare.looks_same(png(many), png(GREY), "a.png")
-    assert not compare.looks_same(png(GREY[:99]), png(GREY), "a.png")
-    assert not compare.looks_same(b"no picture", png(GREY), "a.png")
-    assert not compare.looks_same(png(GREY)[:-50], png(GREY), "a.png")
+def with_other_pixels(count: int) -> bytes:
+    pixels = GREY.copy()
+    pixels.reshape(-1, 3)[:count] += 33
+    return png(pixels)
+
+
+@pytest.mark.parametrize(("same_inputs", "most"), [(False, 360), (True, 10_800)])  # of 72,000
+def test_a_picture_is_another_when_many_pixels_are_plainly_others(same_inputs: bool, most: int) -> None:
+    def same(made: bytes) -> bool:
+        return compare.looks_same(made, png(GREY), "a.png", same_inputs=same_inputs)
+
+    assert same(png(GREY + 32))
+    assert same(with_other_pixels(most))
+    assert not same(with_other_pixels(most + 1))
+    assert not same(png(GREY[:99]))
+    assert not same(b"no picture")
+    assert not same(png(np.random.default_rng(0).integers(0, 256, GREY.shape))[:-5000])  # cut short
+
+
+def test_figures_are_compared_with_their_files_entries_and_texts() -> None:
+    def facts(**more: str) -> dict:
+        return {"alt": "A bar of 1.5.", "caption": "3 seeds.", "sha256": digest(png(GREY))} | more
+
+    def told(made: dict, published: dict, *, now: dict | None = None, then: dict | None = None) -> list[str]:
+        return compare.figures(made, published, now or {"a.png": facts()}, then or {"a.png": facts()})
+
+    same = {"a.png": png(GREY)}
+    assert told(same, same) == []
+    assert told({"a.png": with_other_pixels(9)}, same, now={"a.png": facts(alt="A bar of -0.25.", sha256="")}) == []
+    assert told(same, same, now={"a.png": facts(alt="A line of 1.5.")}) == ["a.png has another text"]
+    assert told({"a.png": png(255 - GREY)}, same) == ["a.png looks different"]
+    assert told(same, {"a.png": with_other_pixels(1)}) == ["a.png was another file than its entry says"]
+    assert told(same, {}, then={"b.png": facts()}) == ["a.png is new"]
+    assert told(same, {"a.png": None}) == ["a.png is new"]
+    assert told({}, same) == ["a.png is no longer made"]
 
 
 def test_a_page_is_another_when_its_words_are() -> None:

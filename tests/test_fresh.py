@@ -1,39 +1,58 @@
 import json
+import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from test_reproduce import DRAW, small, write_pair  # noqa: F401
 
 from vae_core import fresh
 from vae_core.notebook import find_notebooks
-from vae_core.provenance import code_digest, sha256
+from vae_core.provenance import code_digest, sha256, with_results, write_all, write_json
 from vae_core.reproduce import reproduce
 
-CODE = "from vae_core import fit, load_images\nfrom vae_core.explore import explore\n"
+
+def test_the_package_is_one_digest_of_all_that_a_figure_can_depend_on(tmp_path: Path) -> None:
+    """However a notebook imports it: by lazy names, under another name, or with lines that are no Python."""
+    folder = tmp_path / "vae_core"
+    shutil.copytree(fresh.PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    before = fresh.package(folder)
+    assert before == fresh.package() == fresh.inputs("import vae_core as v\nfiles = !ls\nv.fit", {}, {})["package"]
+    changed = {}
+    for path in sorted(folder.iterdir()):
+        text = path.read_text()
+        path.write_text(text + ("\n// more" if path.suffix == ".js" else "\nMORE = 1\n"))
+        fresh.forget()
+        changed[path.name] = fresh.package(folder) != before
+        path.write_text(text + ("" if path.suffix == ".js" else "\n# a comment\n"))
+        fresh.forget()
+        assert fresh.package(folder) == before, path.name
+    runs_only = {name for name, noticed in changed.items() if not noticed}
+    assert runs_only == {f"{name}.py" for name in fresh.RUNNERS}
+    assert {"__init__.py", "runs.py", "explore.js", "verdict.py", "jobs.py", "provenance.py"} <= set(
+        changed
+    ) - runs_only
 
 
-def inputs(code: str = CODE) -> dict:
-    return fresh.inputs(code, {}, {})
-
-
-def test_the_code_that_a_notebook_can_reach() -> None:
-    reached = set(inputs()["package"])
-    assert {
-        "__init__.py",
-        "runs.py",
-        "train.py",
-        "model.py",
-        "data.py",
-        "explore.py",
-        "page.py",
-        "explore.js",
-    } <= reached
-    assert not {"reproduce.py", "cli.py", "verdict.py", "rivals.py"} & reached
-    assert "verdict.py" in inputs("from vae_core import verdict")["package"]
-    assert "pairs.py" in inputs("import vae_core.pairs")["package"]
-    assert set(inputs("%matplotlib inline\n!ls\nx = 1")["package"]) == {"__init__.py"}
+def test_a_checkout_whose_package_is_not_the_one_that_runs(small: Path) -> None:  # noqa: F811
+    own = small / "vae_core"
+    shutil.copytree(fresh.PACKAGE, own, ignore=shutil.ignore_patterns("__pycache__"))
+    fresh.forget()
+    fresh.check_package(small)  # the same code elsewhere will do
+    (own / "data.py").write_text("MORE = 1\n")
+    fresh.forget()
+    for words in (["status"], ["reproduce"], ["verify"]):
+        script = Path(sys.executable).with_name("vae-core")  # python -m would take the package of the current folder
+        done = subprocess.run([script, *words], cwd=small, capture_output=True, text=True)
+        assert done.returncode == 2
+        [line] = done.stderr.splitlines()
+        assert line.startswith(
+            f"vae-core: vae_core is imported from {fresh.PACKAGE}, and {own} has other code: use the"
+        )
+        assert f"pip install -e {small}" in line
 
 
 @pytest.mark.parametrize(
@@ -42,7 +61,7 @@ def test_the_code_that_a_notebook_can_reach() -> None:
         ({"cells": "other"}, ["its code cells"]),
         ({"parameters": {"epochs": 2}}, ["parameter epochs"]),
         ({"parameters": {"epochs": 1, "seed": 0}}, ["parameter seed"]),
-        ({"package": {"train.py": "1", "data.py": "2"}}, ["vae_core/data.py", "vae_core/train.py"]),
+        ({"package": "1"}, ["the code of vae_core"]),
         ({"versions": {"torch": "9"}}, ["the version of torch"]),
         ({"data": {"mnist": "other"}}, ["the data mnist"]),
         ({"sweeps": {"latent_dimension": "other"}}, ["the sweep latent_dimension"]),
@@ -50,7 +69,7 @@ def test_the_code_that_a_notebook_can_reach() -> None:
     ],
 )
 def test_changes_are_named(change: dict, told: list[str]) -> None:
-    before = {"cells": "c", "parameters": {"epochs": 1}, "package": {"train.py": "0"}, "versions": {"torch": "2"},
+    before = {"cells": "c", "parameters": {"epochs": 1}, "package": "0", "versions": {"torch": "2"},
               "data": {"mnist": "m"}, "sweeps": {"latent_dimension": "s"}}  # fmt: skip
     assert fresh.changes(before, before | change) == told
     assert fresh.changes({}, before) == ["no record of how they were made"]
@@ -60,13 +79,14 @@ def test_comments_docstrings_and_layout_are_no_change_of_code(tmp_path: Path) ->
     texts = [
         'def f(x):\n    """Say."""\n    return x + 1\n',
         'def f(x):\n    """Say more."""\n\n    # a comment\n    return (x\n        + 1)\n',
+        "def f(x):\n    return x + 1\n",
         'def f(x):\n    """Say."""\n    return x + 2\n',
     ]
-    paths = [tmp_path / f"{i}.py" for i in range(3)]
+    paths = [tmp_path / f"{i}.py" for i in range(4)]
     for path, text in zip(paths, texts, strict=True):
         path.write_text(text)
-    same, also, other = map(code_digest, paths)
-    assert same == also != other
+    same, also, bare, other = map(code_digest, paths)
+    assert same == also == bare != other
 
 
 def test_few_reasons() -> None:
@@ -95,7 +115,7 @@ def rewritten(small: Path, *cells: str) -> None:  # noqa: F811
 
 
 @pytest.mark.notebook
-def test_only_what_changed_is_run_again(small: Path) -> None:  # noqa: F811
+def test_only_what_did_not_run_here_as_it_is_is_run(small: Path) -> None:  # noqa: F811
     said: list[str] = []
 
     def again(**more) -> list[bool]:
@@ -103,26 +123,129 @@ def test_only_what_changed_is_run_again(small: Path) -> None:  # noqa: F811
         return [outcome.published for outcome in reproduce(checkout=small, say=said.append, **more)]
 
     assert again() == [True]
-    assert said[0] == "00_draws: to be run: no record of how they were made, figures/figure_1.png is missing, " \
-                      "figures/figure_2.png is missing"  # fmt: skip
+    assert said[0] == "00_draws: to be run: not run in this checkout yet"
+    assert said[-1] == "2 figures made: 2 in figures/ (2 new, 0 as published)"
     record = json.loads((small / "figures" / "data" / "inputs.json").read_text())["00_draws"]
     assert record["parameters"]["epochs"] == 3
     assert again() == []
-    assert said == ["00_draws: fresh", "nothing to do; --force runs them all the same"]
+    assert said == [
+        "00_draws: fresh, it ran in this checkout",
+        "nothing to do: 2 figures are in figures/; to run all: make figures FORCE=1, or --force",
+    ]
     assert again(force=True) == [True]
+    assert said[-1] == "2 figures made: 2 in figures/ (0 new, 2 as published)"
+
+    shutil.rmtree(small / "build")  # as in a fresh clone: what others made is no reason to do nothing
+    assert again() == [True]
+    assert said[-1] == "2 figures made: 2 in figures/ (0 new, 2 as published)"
+    (small / "build" / "made" / "00_draws.json").write_text("{")  # damaged: as if it had not run
+    assert again() == [True]
 
     figure = small / "figures" / "figure_1.png"
     digest = sha256(figure)
-    figure.write_bytes(b"not a picture")
-    assert again() == [True]
-    assert said[0] == "00_draws: to be run: figures/figure_1.png is another file"
-    assert sha256(figure) == digest
+    for content in (b"not a picture", None):
+        figure.unlink() if content is None else figure.write_bytes(content)
+        assert again() == [True]
+        why = "is missing" if content is None else "is another file"
+        assert said[0] == f"00_draws: to be run: figures/figure_1.png {why}"
+        assert sha256(figure) == digest
 
     rewritten(small, DRAW + "print('more')")
     [one] = find_notebooks(small)
-    assert fresh.stale(one, small) == ["its code cells"]
+    assert fresh.stale(one, small) == fresh.to_run(one, small) == ["its code cells"]
     assert again() == [True]
     assert again() == []
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("file", ["results.json", "manifest.json"])
+def test_what_is_edited_by_hand_is_noticed_and_made_again(small: Path, file: str) -> None:  # noqa: F811
+    reproduce(checkout=small, say=lambda _: None)
+    path = small / "figures" / ("data/results.json" if file == "results.json" else file)
+    before, said = path.read_text(), []
+    changed = (
+        before.replace('"value": 3', '"value": 3.0001')
+        if file == "results.json"
+        else before.replace('"caption": "c', '"caption": "C')
+    )
+    path.write_text(changed)
+    assert changed != before
+    [one] = find_notebooks(small)
+    if file == "results.json":
+        assert fresh.stale(one, small) == ["its numbers in results.json are others"]
+    [why] = fresh.to_run(one, small)
+    assert why == f"its {'numbers' if file == 'results.json' else 'entries'} in {file} are others"
+    [outcome] = reproduce(checkout=small, say=said.append)
+    assert outcome.published
+    assert path.read_text() == before
+    assert fresh.stale(one, small) == fresh.to_run(one, small) == []
+
+
+NOISE = """\
+import torch
+from vae_core.figures import Section, image_sections, save, save_results
+noise = torch.rand((40, 3, 32, 32), generator=torch.Generator().manual_seed({seed}))
+save(image_sections("T", [Section("", noise)]), "figure_1", alt="a {value}", caption="c",
+     source="photos-sample: x", svg=True)
+save_results("00_draws", [{{"claim": "x", "value": {value}}}, {{"claim": "y", "value": 1.0, "tolerance": 0.5}}])
+"""
+
+
+@pytest.mark.notebook
+def test_another_machine_s_last_digits_replace_nothing(small: Path) -> None:  # noqa: F811
+    """What another processor would make: other bytes, numbers within their tolerances, pictures that look the same."""
+    folder = small / "figures"
+    write_pair(small / "notebooks", "00_draws", NOISE.format(seed=0, value=2.0), figures=("figure_1",))
+    [outcome] = reproduce(checkout=small, say=lambda _: None)
+    assert outcome.error is None
+
+    def elsewhere(value: float, other: float = 1.4) -> dict[Path, bytes]:
+        """The published set as if another machine had made it."""
+        picture = Image.open(folder / "figure_1.png").convert("RGB")
+        picture.putpixel((0, 0), (0, 0, 0))
+        picture.save(folder / "figure_1.png")
+        svg = folder / "figure_1.svg"
+        svg.write_text(svg.read_text() + "<!-- drawn elsewhere -->")
+        rows = fresh.rows(folder, "00_draws")
+        rows[0]["value"], rows[1]["value"] = value, other
+        entries = json.loads((folder / "manifest.json").read_text())
+        for name, entry in entries.items():
+            entry |= {"machine": "another", "sha256": sha256(folder / name), "alt": f"a {value}"}
+        records = json.loads((folder / "data" / "inputs.json").read_text())
+        records["00_draws"] |= {"numbers": fresh.numbers_digest(rows), "commit": "another", "seconds": 1000}
+        write_all(with_results(folder / "data", "00_draws", rows))
+        write_json(folder / "manifest.json", entries)
+        write_json(folder / "data" / "inputs.json", records)
+        return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    said: list[str] = []
+    shutil.rmtree(small / "build")
+    before = elsewhere(2.0015)
+    [outcome] = reproduce(checkout=small, say=said.append)
+    assert outcome.published
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert said[-1] == "1 figures made: 1 in figures/ (0 new, 1 as published)"
+    assert reproduce(checkout=small, say=said.append) == []
+
+    elsewhere(2.02)  # a number that is another by 1%
+    reproduce(checkout=small, force=True, say=said.append)
+    assert "00_draws: replaced: x: 2, published 2.02" in said
+    assert [row["value"] for row in fresh.rows(folder, "00_draws")] == [2.0, 1.0]
+    assert "another" not in (folder / "manifest.json").read_text()
+
+    elsewhere(2.0, other=1.6)  # beyond what is stated
+    reproduce(checkout=small, force=True, say=said.append)
+    assert "00_draws: replaced: y: 1, published 1.6" in said
+
+    elsewhere(2.0015)
+    reproduce(checkout=small, republish=True, say=said.append)
+    assert fresh.rows(folder, "00_draws")[0]["value"] == 2.0
+    assert "another" not in (folder / "manifest.json").read_text()
+
+    elsewhere(2.0015)
+    write_pair(small / "notebooks", "00_draws", NOISE.format(seed=1, value=2.0), figures=("figure_1",))
+    reproduce(checkout=small, say=said.append)  # other code: no machine's doing
+    assert "00_draws: replaced: y: 1, published 1.4, figure_1.png looks different" in said
 
 
 @pytest.mark.notebook
@@ -163,12 +286,38 @@ def test_a_figure_tells_its_story_and_keeps_the_commit_that_made_it(small: Path)
     assert not subprocess.run(["git", "status", "--porcelain", "figures"], cwd=small, capture_output=True).stdout
     (small / "figures" / "figure_1.png").write_bytes(b"")
     assert "NOT this file" in "\n".join(fresh.story(Path("figure_1.png"), small))
-    with pytest.raises(ValueError, match="is no published figure"):
+    with pytest.raises(ValueError, match=r"no figure other\.png"):
         fresh.story(Path("other.png"), small)
 
 
 @pytest.mark.notebook
-def test_verify_compares_bytes_here_and_numbers_elsewhere(small: Path) -> None:  # noqa: F811
+def test_a_figure_that_was_played_with_tells_its_own_story(small: Path) -> None:  # noqa: F811
+    reproduce(checkout=small, say=lambda _: None)
+    reproduce(checkout=small, parameters=[("epochs", "7")], say=lambda _: None)
+    played = "\n".join(fresh.story(Path("build/figures/figure_1.png"), small))
+    assert "(this file)" in played
+    assert sha256(small / "build" / "figures" / "figure_1.png") in played
+    assert "epochs=7" in played
+    assert "reproduce 00_draws -p data photos-sample -p epochs 7 -p names 1,2 -p quick False" in played
+    assert "epochs=3" in "\n".join(fresh.story(Path("figures/figure_1.png"), small))
+    stray = small / "build" / "figure_1.png"
+    stray.write_bytes(b"")
+    with pytest.raises(ValueError, match="is in no manifest"):
+        fresh.story(stray, small)
+
+
+def test_a_repository_around_an_unpacked_archive_is_not_its_commit(tmp_path: Path) -> None:
+    outer, inner = tmp_path / "outer", tmp_path / "outer" / "vae"
+    inner.mkdir(parents=True)
+    (outer / "a").touch()
+    for words in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "first")):
+        git(outer, *words)
+    assert fresh.commit(outer)["clean"]
+    assert fresh.commit(inner) == {"commit": "unknown", "clean": False}
+
+
+@pytest.mark.notebook
+def test_verify_says_what_it_compared(small: Path) -> None:  # noqa: F811
     from vae_core.verify import verify
 
     said: list[str] = []
@@ -178,21 +327,23 @@ def test_verify_compares_bytes_here_and_numbers_elsewhere(small: Path) -> None: 
     results, record = small / "figures" / "data" / "results.json", small / "figures" / "data" / "inputs.json"
     before = {path: path.read_bytes() for path in (small / "figures").rglob("*") if path.is_file()}
     assert verify(checkout=small, say=said.append)
-    assert said[-1] == "00_draws: the same (by bytes)"
+    compared = "compared: 1 numbers within their tolerances, 2 figures by how they look"
+    assert said[-1] == f"00_draws: the same ({compared})"
     assert {path: path.read_bytes() for path in before} == before
 
     (small / "figures" / "figure_2.png").write_bytes(b"another")
     assert not verify(checkout=small, say=said.append)
-    assert said[-1] == "00_draws: NOT the same: figure_2.png (by bytes)"
+    assert said[-1] == f"00_draws: NOT the same: figure_2.png was another file than its entry says ({compared})"
+    (small / "figures" / "figure_2.png").write_bytes(before[small / "figures" / "figure_2.png"])
+
+    results.write_text(results.read_text().replace('"value": 3', '"value": 3.1'))
+    assert not verify(checkout=small, say=said.append)
+    assert "NOT the same: epochs: 3, published 3.1, its numbers in results.json were changed by hand" in said[-1]
+    results.write_bytes(before[results])
 
     record.write_text(record.read_text().replace('"torch": "', '"torch": "0.'))
     assert verify(checkout=small, say=said.append)
-    assert said[-1].startswith("00_draws: the same (by numbers, on another machine")
-    results.write_text(results.read_text().replace('"value": 3', '"value": 4'))
-    assert not verify(checkout=small, say=said.append)
-    assert "NOT the same: epochs (3, published 4) (by numbers" in said[-1]
-    results.write_text(results.read_text().replace('"value": 4', '"value": 4, "standard_error": 0.6'))
-    assert verify(checkout=small, say=said.append)
+    assert "1 numbers to a thousandth, for the version of torch changed, 2 figures" in said[-1]
 
 
 @pytest.mark.notebook

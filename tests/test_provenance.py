@@ -5,28 +5,12 @@ import pytest
 from vae_core import provenance
 
 
-def test_an_entry_changes_only_with_its_digest_or_parameters(tmp_path) -> None:
+def test_entries_of_one_notebook_replace_only_their_own(tmp_path) -> None:
     path = tmp_path / "manifest.json"
-    old = {"sha256": "1", "versions": "old", "notebook": "01", "parameters": {"seed": 0}}
-    other = {"sha256": "2", "notebook": "02", "parameters": {}}
-
-    def update(notebook: str, entries: dict) -> None:
-        provenance.write_json(path, provenance.with_entries(path, notebook, entries))
-
-    update("01", {"a.png": old, "gone.png": old})
-    update("02", {"b.png": other})
-    update("01", {"a.png": old})  # no longer writes gone.png
-    assert set(json.loads(path.read_text())) == {"a.png", "b.png"}
-    before = path.stat().st_mtime_ns
-    update("01", {"a.png": old | {"versions": "new"}})
-    assert json.loads(path.read_text())["a.png"]["versions"] == "old"
-    assert path.stat().st_mtime_ns == before
-    asked = old | {"parameters": {"seed": 0, "more": 1}}  # the same picture from other settings
-    update("01", {"a.png": asked})
-    assert json.loads(path.read_text())["a.png"] == asked
-    new = {"sha256": "3", "versions": "new", "notebook": "01", "parameters": {}}
-    update("01", {"a.png": new})
-    assert json.loads(path.read_text()) == {"a.png": new, "b.png": other}
+    old, other = {"sha256": "1", "notebook": "01"}, {"sha256": "2", "notebook": "02"}
+    provenance.write_json(path, {"a.png": old, "gone.png": old, "b.png": other})
+    new = {"sha256": "3", "notebook": "01"}
+    assert provenance.with_entries(path, "01", {"a.png": new}) == {"a.png": new, "b.png": other}
 
 
 @pytest.mark.parametrize("content", ["{", "[]", ""])
@@ -36,16 +20,20 @@ def test_a_damaged_manifest_is_named(tmp_path, content: str) -> None:
         provenance.read_json(tmp_path / "manifest.json")
 
 
-def test_results_of_one_notebook_replace_only_their_own(tmp_path) -> None:
-    provenance.write_all(provenance.with_results(tmp_path, "01", [{"claim": "x", "value": 1.0}]))
-    provenance.write_all(provenance.with_results(tmp_path, "00", [{"claim": "y", "value": 2.0}]))
-    provenance.write_all(provenance.with_results(tmp_path, "01", [{"claim": "x", "value": 3.0}]))
-    assert json.loads((tmp_path / "results.json").read_text())["01"] == [
-        {"claim": "x", "value": 3.0, "command": "vae-core reproduce 01"}
+def test_results_of_one_notebook_replace_only_their_own_and_may_have_columns_of_their_own(tmp_path) -> None:
+    def put(notebook: str, **row: object) -> None:
+        provenance.write_all(provenance.with_results(tmp_path, notebook, [row | {"command": f"reproduce {notebook}"}]))
+
+    put("01", claim="x", value=1.0)
+    put("00", claim="y", value=2.0, tolerance=0.5)
+    put("01", claim="x", value=3.0)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["01"] == [{"claim": "x", "value": 3.0, "command": "reproduce 01"}]
+    assert (tmp_path / "results.csv").read_text().splitlines() == [
+        "notebook,claim,tolerance,value,command",
+        "00,y,0.5,2.0,reproduce 00",
+        "01,x,,3.0,reproduce 01",
     ]
-    told = (tmp_path / "results.csv").read_text().splitlines()
-    assert told[0] == "notebook,claim,value,command"
-    assert told[1:] == ["00,y,2.0,vae-core reproduce 00", "01,x,3.0,vae-core reproduce 01"]
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_part(tmp_path, monkeypatch) -> None:
@@ -64,7 +52,51 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_part(tmp_path, 
 
 def test_versions_and_machine_say_something() -> None:
     assert {"python", "torch", "numpy", "matplotlib"} <= set(provenance.versions())
-    assert provenance.machine().count(",") >= 1
+    assert provenance.machine().count(",") >= 2
+
+
+def test_the_machine_names_its_instructions(monkeypatch) -> None:
+    """Two processors may bear one name."""
+
+    def read(flags: str) -> str:
+        text = f"processor : 0\nmodel name : AMD EPYC\nflags : {flags}\n\nprocessor : 1\nmodel name : other\n"
+        monkeypatch.setattr("pathlib.Path.read_text", lambda *_: text)
+        return provenance.machine().split(", ", 1)[1]
+
+    assert read("fpu avx2") == "AMD EPYC, AVX2"
+    assert read("fpu avx2 avx512f avx512_bf16 amx_bf16") == "AMD EPYC, AVX2 AVX-512 BF16 AMX"
+    assert read("fpu") == "AMD EPYC, unknown instruction set"
+
+
+@pytest.mark.parametrize("parameter", ["2,4,10", "2, 4 ,10", [2, 4, 10], (2, 4, 10), ["2", "4", "10"]])
+def test_whole_numbers_as_papermill_may_hand_them_over(parameter) -> None:
+    assert provenance.whole_numbers(parameter) == [2, 4, 10]
+    assert provenance.whole_numbers(4) == provenance.whole_numbers("4") == [4]
+
+
+@pytest.mark.parametrize("parameter", ["", "2;4", 2.5, [2.5], None, "a"])
+def test_what_is_no_whole_number_is_named(parameter) -> None:
+    with pytest.raises(ValueError, match="whole numbers between commas are needed, such as 2,4,10, not ") as error:
+        provenance.whole_numbers(parameter)
+    assert repr(parameter) in str(error.value)
+
+
+def test_a_digest_of_code_is_the_same_in_every_version_of_python(tmp_path) -> None:
+    """A known answer: other versions have other syntax trees, with more parts that are empty."""
+    path = tmp_path / "a.py"
+    path.write_text(
+        '"""Say."""\nfrom x import y\n\nclass A(B):\n    """Say."""\n    async def f(self, a=1, *b, **c) -> None:\n'
+        '        """Say."""\n        return f"{a!r:>{9}} {b}" "c" if a is None else [*b, {**c}]\n'
+    )
+    assert provenance.code_digest(path) == "de3326638b57b4404da65c462d21868c986e4fceecbd664e3b49ed8ef021771e"
+    changed = [("is None", "is not None"), ("a=1", "a=2"), ("(B)", "(C)"), ('"c"', '""'), (":>{9}", ""), ("!r", "")]
+    seen = {provenance.code_digest(path)}
+    for old, new in changed:
+        text = path.read_text()
+        path.write_text(text.replace(old, new, 1))
+        seen.add(provenance.code_digest(path))
+        path.write_text(text)
+    assert len(seen) == len(changed) + 1
 
 
 def test_of_several_files_none_changes_when_one_cannot_be_written(tmp_path) -> None:

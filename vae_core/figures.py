@@ -215,12 +215,13 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
 def save_results(name: str, rows: Sequence[dict[str, Any]]) -> None:
     """Write the numbers of notebook ``name`` as JSON and CSV into the ``data`` folder beside its figures.
 
-    A row says: claim, value, unit, standard_error, seeds, images, source.
+    A row says: claim, value, unit, standard_error, seeds, images, source; and, where neither its error nor a thousandth
+    says how far the value may be from that of another machine, the tolerance.
     """
     folder = figures_folder() / "data"
     write_bytes(folder / f"{name}.json", (json.dumps(list(rows), indent=1) + "\n").encode())
     text = io.StringIO()
-    table = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    table = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
     write_bytes(folder / f"{name}.csv", text.getvalue().encode())

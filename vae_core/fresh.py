@@ -110,15 +110,14 @@ def record(folder: Path, name: str) -> dict[str, Any]:
     return provenance.read_json(folder / "data" / "inputs.json").get(name, {})
 
 
-def with_record(folder: Path, name: str, made: dict[str, Any], seconds: float, replaced: bool) -> dict[str, Any]:
-    """The records of a folder with what the figures of a notebook were made from.
+def with_record(folder: Path, name: str, made: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """The records of a folder with what the figures of a notebook were made from; one that says the same stays.
 
-    One stays as it is while nothing was ``replaced`` and it says the same. Of ``seconds`` the most are kept: those of
-    a run that found no training to reuse.
+    Of ``seconds`` the most are kept: those of a run that found no training to reuse.
     """
     records = provenance.read_json(folder / "data" / "inputs.json")
     before = records.get(name, {})
-    if not replaced and not changes(before, made) and before.get("numbers") == made["numbers"]:
+    if not changes(before, made) and before.get("numbers") == made["numbers"]:
         return records
     return records | {name: made | {"seconds": max(round(seconds), before.get("seconds", 0))}}
 
@@ -151,7 +150,8 @@ def numbers_digest(rows: list[dict[str, Any]]) -> str:
     return provenance.digest(json.dumps(rows, sort_keys=True).encode())
 
 
-def _entries(folder: Path, name: str) -> dict[str, dict[str, Any]]:
+def entries(folder: Path, name: str) -> dict[str, dict[str, Any]]:
+    """What the manifest of a folder such as ``figures/`` says of each figure of a notebook."""
     manifest = provenance.read_json(folder / "manifest.json")
     return {figure: entry for figure, entry in manifest.items() if entry["notebook"] == name}
 
@@ -171,11 +171,11 @@ def _wrong(figures: dict[str, str], folder: Path) -> list[str]:
 def stale(notebook: Notebook, root: Path) -> list[str]:
     """Why the published figures and numbers of a notebook are not those that it would make now; empty if they are."""
     folder, settings = root / "figures", notebook.settings("post", {})
-    made, entries = record(folder, notebook.name), _entries(folder, notebook.name)
+    made, listed = record(folder, notebook.name), entries(folder, notebook.name)
     told = changes(made, inputs(notebook.code, settings, sweeps(notebook, root)))
     told += [f"figures/{name}.png has no entry in the manifest" for name in notebook.figures(settings)
-             if f"{name}.png" not in entries]  # fmt: skip
-    told += _wrong({name: entry["sha256"] for name, entry in entries.items()}, folder)
+             if f"{name}.png" not in listed]  # fmt: skip
+    told += _wrong({name: entry["sha256"] for name, entry in listed.items()}, folder)
     if made and made.get("numbers") != numbers_digest(rows(folder, notebook.name)):
         told.append("its numbers in results.json are others")
     return told
@@ -184,10 +184,10 @@ def stale(notebook: Notebook, root: Path) -> list[str]:
 def written(root: Path, name: str) -> dict[str, Any]:
     """The published figures, entries and numbers of a notebook as digests, as they are on disk."""
     folder = root / "figures"
-    entries = _entries(folder, name)
+    listed = entries(folder, name)
     return {
-        "figures": {figure: provenance.sha256(folder / figure) for figure in entries if (folder / figure).exists()},
-        "entries": provenance.digest(provenance.to_json(entries)),
+        "figures": {figure: provenance.sha256(folder / figure) for figure in listed if (folder / figure).exists()},
+        "entries": provenance.digest(provenance.to_json(listed)),
         "numbers": numbers_digest(rows(folder, name)),
     }
 

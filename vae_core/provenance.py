@@ -41,14 +41,15 @@ def code_digest(path: Path) -> str:
         return sha256(path)
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        if documented and ast.get_docstring(node) is not None:
-            node.body[:1] = []
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body[: ast.get_docstring(node) is not None] = []
     return digest(_shape(tree).encode())
 
 
 def _shape(node: Any) -> str:
     """A syntax tree as text, without what is empty. ``ast.dump`` has other words in each version of Python."""
+    if isinstance(node, ast.JoinedStr):  # Python 3.12 ends some with an empty part
+        node.values = [part for part in node.values if getattr(part, "value", None) != ""]
     if isinstance(node, ast.AST):
         parts = [f"{field}={_shape(value)}" for field, value in ast.iter_fields(node) if value not in (None, [])]
         return f"{type(node).__name__}({','.join(parts)})"
@@ -140,21 +141,9 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_bytes(path, to_json(content))
 
 
-def with_entries(
-    path: Path, notebook: str, entries: dict[str, dict[str, Any]], *, anew: bool = False
-) -> dict[str, Any]:
-    """The manifest at ``path`` with ``entries``, name to facts, as those of ``notebook``.
-
-    One of the same digest and parameters stays as it is, unless all are to be written ``anew``.
-    """
-    manifest = {
-        name: entry for name, entry in read_json(path).items() if entry["notebook"] != notebook or name in entries
-    }
-    for name, entry in entries.items():
-        before = manifest.get(name, {})
-        if anew or any(before.get(fact) != entry[fact] for fact in ("sha256", "parameters")):
-            manifest[name] = entry
-    return manifest
+def with_entries(path: Path, notebook: str, entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The manifest at ``path`` with ``entries``, name to facts, in place of those of ``notebook``."""
+    return {name: entry for name, entry in read_json(path).items() if entry["notebook"] != notebook} | entries
 
 
 def figure_facts(name: str, content: bytes) -> dict[str, Any]:
@@ -178,8 +167,7 @@ def figure_facts(name: str, content: bytes) -> dict[str, Any]:
 
 def with_results(folder: Path, notebook: str, rows: list[dict[str, Any]]) -> dict[Path, bytes]:
     """``results.json`` and ``results.csv`` of a folder, with these rows of one notebook in place of those before."""
-    command = f"vae-core reproduce {notebook}"
-    results = read_json(folder / "results.json") | {notebook: [row | {"command": command} for row in rows]}
+    results = read_json(folder / "results.json") | {notebook: rows}
     text = io.StringIO()
     every = dict.fromkeys(key for name in results for row in results[name] for key in row if key != "command")
     table = csv.DictWriter(text, ["notebook", *every, "command"], lineterminator="\n")

@@ -30,7 +30,7 @@ class Outcome:
     published: bool = False
     aside: str = ""  # why its figures are not in figures/
     figures: list[Path] = field(default_factory=list)
-    replaced: list[Path] = field(default_factory=list)  # of them those that are other files now
+    new: bool = False  # whether they are what this run made, or were there and agree with it
 
 
 def publish(
@@ -40,22 +40,19 @@ def publish(
     """Write the files ``made`` by a successful run, and what is recorded of them, into ``figures/`` or aside.
 
     Into ``figures/`` go those of the preset "post" and of the data that the settings name; all else goes to
-    ``build/figures/``, or to a ``target``. A published figure that looks the same stays as it is while no number of
-    the notebook has changed beyond its tolerance, unless all are to be ``republish``-ed. Of the preset "full" the
-    results of ``sweeps``, by name, are published. Nothing is replaced before everything is on disk under other names.
+    ``build/figures/``, or to a ``target``. What is published of a notebook stays as it is while no number and no
+    figure differs by more than :mod:`vae_core.compare` allows, and is replaced together, unless it is to be
+    ``republish``-ed anyway. Of the preset "full" the results of ``sweeps``, by name, are published. Nothing is replaced
+    before everything is on disk under other names.
 
     Raises:
         OSError: when something cannot be written; nothing has changed then.
     """
     notebook, settings = outcome.notebook, outcome.settings
-    own: dict[str, Any] = {
-        "notebook": notebook.name, "parameters": settings, "seed": settings.get("seed"), "threads": THREADS,
-        "versions": provenance.versions(), "machine": outcome.machine,
-    }  # fmt: skip
-    entries = {
-        name: own | provenance.figure_facts(name, content)
-        for name, content in made.items() if name.endswith(KINDS)
-    }  # fmt: skip
+    figures = {name: content for name, content in made.items() if not name.startswith("data/")}
+    rows = [row for name in made.keys() - figures.keys() if name.endswith(".json") for row in json.loads(made[name])]
+    rows = [row | {"command": f"vae-core reproduce {notebook.name}"} for row in rows]
+    entries = _entries(outcome, figures)
     asked = {Path(name).name for name in str(settings.get("data")).split(",")}  # a data set, or a folder's path
     strange = {entry["source"].split(":")[0] for entry in entries.values()} - asked
     reasons = [] if preset == "post" else ["not the published settings"]
@@ -63,27 +60,12 @@ def publish(
         reasons.append(f"made from {', '.join(sorted(strange))}, not {settings.get('data')}")
     if target:
         reasons.append("to be compared")
-    outcome.aside = "; ".join(reasons)
     folder = target or (root / "build" / "figures" if reasons else root / "figures")
-    rows = [row for name, content in made.items() if name.startswith("data/") and name.endswith(".json")
-            for row in json.loads(content)]  # fmt: skip
-
-    published = fresh.rows(folder, notebook.name)
-    told = [] if reasons or republish else compare.numbers(rows, published)
-    if published and fresh.record(folder, notebook.name).get("numbers", now := fresh.numbers_digest(published)) != now:
-        told.append("its numbers in results.json were changed by hand")
-    others = {} if reasons or republish or told else _others(made, entries, folder)
-    everything = bool(reasons or republish or told)
-    replaced = {name: content for name, content in made.items()
-                if not name.startswith("data/") and (everything or name in others)}  # fmt: skip
-    if not reasons and (told or others) and published:
-        say(f"{notebook.name}: {fresh.few([*told, *others.values()])}: replaced")
-    for name in made:
-        if name.endswith(".svg"):
-            beside = entries[str(PurePosixPath(name).with_suffix(".png"))]
-            entries[name] = beside | {"sha256": provenance.digest(made[name])}
-    for name in entries.keys() - replaced.keys():
-        entries[name]["sha256"] = provenance.sha256(folder / name)
+    new = bool(reasons or republish)
+    if not new and (differ := differences(outcome, figures, rows, folder)):
+        new = True
+        if fresh.rows(folder, notebook.name):
+            say(f"{notebook.name}: replaced: {fresh.few(differ)}")
 
     files: dict[Path, bytes] = {}
     for name, facts in sweeps.items():
@@ -92,48 +74,51 @@ def publish(
         place = (root / "figures" if named else folder) / "data" / f"sweep_{name}.json"
         made_by = {key: outcome.inputs.get(key) for key in ("commit", "clean")}
         files[place] = provenance.to_json({"command": command, "threads": THREADS} | made_by | facts)
-    files |= {folder / name: content for name, content in replaced.items()}
-    if rows and everything:
-        files |= provenance.with_results(folder / "data", notebook.name, rows)
-        published = [row | {"command": f"vae-core reproduce {notebook.name}"} for row in rows]
-    manifest = folder / "manifest.json"
-    files[manifest] = provenance.to_json(provenance.with_entries(manifest, notebook.name, entries, anew=republish))
-    facts = outcome.inputs | {"numbers": fresh.numbers_digest(published)}
-    records = fresh.with_record(folder, notebook.name, facts, outcome.seconds, bool(replaced))
+    if new:
+        files |= {folder / name: content for name, content in figures.items()}
+        files |= provenance.with_results(folder / "data", notebook.name, rows) if rows else {}
+        manifest = folder / "manifest.json"
+        files[manifest] = provenance.to_json(provenance.with_entries(manifest, notebook.name, entries))
+    record = outcome.inputs | {"numbers": fresh.numbers_digest(rows if new else fresh.rows(folder, notebook.name))}
+    records = fresh.with_record(folder, notebook.name, record, outcome.seconds)
     files[folder / "data" / "inputs.json"] = provenance.to_json(records)
     provenance.write_all(files)
     if not reasons:
         fresh.remember(root, notebook.name, outcome.inputs)
-    outcome.figures = [folder / name for name in made if not name.startswith("data/")]
-    outcome.replaced = [folder / name for name in replaced]
-    outcome.published = not reasons
+    outcome.aside, outcome.published, outcome.new = "; ".join(reasons), not reasons, new
+    outcome.figures = [folder / name for name in figures]
 
 
-def _others(made: dict[str, bytes], entries: dict[str, dict[str, Any]], folder: Path) -> dict[str, str]:
-    """The figures to replace although the numbers are the published ones, by name, with the reason for each.
+def _entries(outcome: Outcome, figures: dict[str, bytes]) -> dict[str, dict[str, Any]]:
+    """What the manifest is to say of the figures; of an SVG, what its PNG says."""
+    settings = outcome.settings
+    own: dict[str, Any] = {
+        "notebook": outcome.notebook.name, "parameters": settings, "seed": settings.get("seed"), "threads": THREADS,
+        "versions": provenance.versions(), "machine": outcome.machine,
+    }  # fmt: skip
+    entries = {
+        name: own | provenance.figure_facts(name, content)
+        for name, content in figures.items() if name.endswith(KINDS)
+    }  # fmt: skip
+    for name in figures.keys() - entries.keys():
+        beside = entries[str(PurePosixPath(name).with_suffix(".png"))]
+        entries[name] = beside | {"sha256": provenance.digest(figures[name])}
+    return entries
 
-    An SVG follows its PNG; a page, which holds the models, follows any picture.
-    """
-    manifest = provenance.read_json(folder / "manifest.json")
-    others: dict[str, str] = {}
-    for name in sorted(entries, key=lambda name: name.endswith(".html")):
-        path, entry = folder / name, manifest.get(name)
-        if entry is None or not path.exists():
-            others[name] = f"{name} is new"
-        elif provenance.sha256(path) != entry["sha256"]:
-            others[name] = f"{name} was another file than its entry"
-        elif not compare.looks_same(made[name], path.read_bytes(), name) or (name.endswith(".html") and others):
-            others[name] = f"{name} looks different"
-        elif any(compare.words(entry[part]) != compare.words(entries[name][part]) for part in ("alt", "caption")):
-            others[name] = f"{name} has another text"
-        elif entry["parameters"] != entries[name]["parameters"]:
-            others[name] = f"{name} has other parameters"
-    for name in made:
-        png = str(PurePosixPath(name).with_suffix(".png"))
-        if name.endswith(".svg") and (png in others or not (folder / name).exists()
-                                      or provenance.sha256(folder / name) != manifest.get(name, {}).get("sha256")):  # fmt: skip
-            others[name] = others.get(png, f"{name} was another file than its entry")
-    return others
+
+def differences(outcome: Outcome, figures: dict[str, bytes], rows: list[dict[str, Any]], published: Path) -> list[str]:
+    """In what the figures and numbers that a run made differ from those in the folder ``published``, in words."""
+    name = outcome.notebook.name
+    record, then = fresh.record(published, name), fresh.rows(published, name)
+    same = not fresh.changes(record, outcome.inputs)
+    entries = fresh.entries(published, name)
+    held = {figure: path.read_bytes() if (path := published / figure).exists() else None for figure in entries}
+    told = compare.numbers(rows, then, same_inputs=same)
+    if then and record.get("numbers", fresh.numbers_digest(then)) != fresh.numbers_digest(then):
+        told.append("its numbers in results.json were changed by hand")
+    if any(entry["parameters"] != outcome.settings for entry in entries.values()):
+        told.append("its parameters")
+    return told + compare.figures(figures, held, _entries(outcome, figures), entries, same_inputs=same)
 
 
 def in_words(folder: Path, root: Path) -> str:

@@ -262,7 +262,7 @@ def _summary(outcomes: list[Outcome], seconds: float, root: Path, say: Callable[
             if path.suffix == ".png":
                 counts = folders.setdefault(path.parent, [0, 0])
                 counts[0] += 1
-                counts[1] += path in outcome.replaced
+                counts[1] += outcome.new
     told = [f"{many} in {in_words(folder, root)}/ ({new} new, {many - new} as published)"
             if folder == root / "figures" else f"{many} in {in_words(folder, root)}/"
             for folder, (many, new) in folders.items()]  # fmt: skip

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vae_core import compare, fresh, provenance
+from vae_core import fresh, provenance
 from vae_core.notebook import find_checkout, find_notebooks
+from vae_core.publish import differences
 from vae_core.reproduce import reproduce
 
 
@@ -14,13 +15,14 @@ def verify(
 ) -> bool:
     """Make the figures of notebooks again, into ``build/verify/``; whether they agree with those in ``figures/``.
 
-    They agree as :func:`vae_core.compare.numbers` and :func:`vae_core.compare.looks_same` say, on any machine.
+    They agree as :func:`vae_core.compare.numbers` and :func:`vae_core.compare.figures` say, on any machine.
     ``where`` is handed on: jobs, engine and scheduler.
 
     Raises:
         ValueError: as :func:`vae_core.reproduce.reproduce`, and for a notebook of which nothing is published.
     """
     root = find_checkout(checkout)
+    fresh.check_package(root)
     chosen = find_notebooks(root, names)
     manifest = provenance.read_json(root / "figures" / "manifest.json")
     for notebook in chosen:
@@ -35,22 +37,12 @@ def verify(
             say(f"{name}: not compared, it failed")
             agree = False
             continue
-        figures = [figure for figure, entry in manifest.items() if entry["notebook"] == name
-                   and not figure.endswith(".svg")]  # each is the PNG of its name, drawn again  # fmt: skip
-        rows = fresh.rows(root / "figures", name)
-        wrong = compare.numbers(fresh.rows(target, name), rows) + _look_different(figures, target, root / "figures")
-        told = f"{len(rows)} numbers within their tolerances, {len(figures)} figures by how they look"
+        published, rows = root / "figures", fresh.rows(target, name)
+        figures = {path.relative_to(target).as_posix(): path.read_bytes() for path in outcome.figures}
+        wrong = differences(outcome, figures, rows, published)
+        otherwise = fresh.changes(fresh.record(published, name), outcome.inputs)
+        how = f"to a thousandth, for {fresh.few(otherwise)} changed" if otherwise else "within their tolerances"
+        told = f"{len(rows)} numbers {how}, {len(figures)} figures by how they look"
         say(f"{name}: {f'NOT the same: {fresh.few(wrong)}' if wrong else 'the same'} (compared: {told})")
         agree = agree and not wrong
     return agree
-
-
-def _look_different(figures: list[str], made: Path, published: Path) -> list[str]:
-    told = []
-    for name in figures:
-        paths = made / name, published / name
-        if missing := next((path for path in paths if not path.exists()), None):
-            told.append(f"{missing.parent.name}/{name} is missing")
-        elif not compare.looks_same(*(path.read_bytes() for path in paths), name):
-            told.append(f"{name} looks different")
-    return told
