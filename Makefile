@@ -4,13 +4,8 @@ INSTALL := -c requirements.lock -e .[dev]
 BIN := .venv/bin
 READY := .venv/ready
 
-# a relative folder means one beside this file, also for kernels that start elsewhere
-ifdef VAE_CORE_DATA
-export VAE_CORE_DATA := $(abspath $(VAE_CORE_DATA))
-endif
-
 .PHONY: figures test lab check sync bench stress browser clean
-figures: $(READY)  ## regenerate figures/: notebooks whose figures are not fresh; FORCE=1: all
+figures: $(READY)  ## make the figures: notebooks that did not run here as they are; FORCE=1: all
 	$(BIN)/vae-core reproduce $(if $(FORCE),--force)
 
 test: $(READY)  ## the whole test suite, two tests at a time

@@ -507,6 +507,8 @@ findings.append(rivals.zero([seen["both", k, 10.0, start].zero for k in range(pa
 
 # %% [markdown]
 # ## Claimed against measured
+#
+# The numbers that are recorded and quoted count every model, those with a dead encoder too.
 
 # %%
 told = {True: "yes", False: "no", None: "-"}
@@ -518,18 +520,19 @@ table([
 
 # %%
 rows = [(f"share of samples at the mean, {when}, pair {k}", share, "share of samples",
-         (share * (1 - share) / 1000) ** 0.5, 1)
+         (share * (1 - share) / 1000) ** 0.5, 1, {"tolerance": 0.05})
         for when in kinds for k, share in enumerate(shares[when], start=1)]  # fmt: skip
-rows += [(f"onset in kappa, {rule}, pair {k + 1}", one.kappa, "kappa", (one.high - one.low) / 4, len(starts))
+rows += [(f"onset in kappa, {rule}, pair {k + 1}", one.kappa, "kappa", (one.high - one.low) / 4, len(starts), {})
          for (rule, k), one in fitted.items()]  # fmt: skip
-rows += [(f"least share of samples at the mean, {rule}, kappa 0.5", min(collect(rule, "at_mean")[0.5]),
-          "share of samples", 0.0, len(starts)) for rule in rules]  # fmt: skip
-rows += [(f"largest share of samples at the mean, {rule}, kappa 3", max(collect(rule, "at_mean")[3.0]),
-          "share of samples", 0.0, len(starts)) for rule in rules]  # fmt: skip
+all_of_them = {(rule, kappa): [seen[rule, k, kappa, start].at_mean for k in range(pairs) for start in starts]
+               for rule in rules for kappa in kappas}  # fmt: skip
+rows += [(f"share of samples at the mean, {rule}, kappa {kappa:g}", np.mean(each), "share of samples",
+          np.std(each, ddof=1) / len(each) ** 0.5, len(starts), {})
+         for (rule, kappa), each in all_of_them.items()]  # fmt: skip
 save_results("03_batch_average", [
     {"claim": claim, "value": float(value), "unit": unit, "standard_error": float(error), "seeds": count,
-     "images": 1000, "source": source}
-    for claim, value, unit, error, count in rows
+     "images": 1000, "source": source, **stated}
+    for claim, value, unit, error, count, stated in rows
 ])  # fmt: skip
 observed = min(shares["mean of squares"]) >= 0.95 and max(shares["before training"]) < 0.5
 print(rivals.conclusion(findings, observed) if setting else verdict.AWAY)

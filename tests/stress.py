@@ -25,11 +25,13 @@ SLOW = "03_batch_average"  # minutes each time, for want of a training to reuse
 
 
 def copy_of(checkout: Path, folder: Path) -> Path:
-    """A copy of what is committed, with the trainings of the original."""
+    """A copy of what is committed, with the trainings of the original, in which all notebooks have run."""
     root = folder / "vae_core"
     subprocess.run(["git", "clone", "-q", str(checkout), str(root)], check=True)
-    if (checkout / "build" / "runs").exists():
-        shutil.copytree(checkout / "build" / "runs", root / "build" / "runs")
+    for kept in ("runs", "made"):
+        if (checkout / "build" / kept).exists():
+            shutil.copytree(checkout / "build" / kept, root / "build" / kept)
+    subprocess.run([sys.executable, "-m", "vae_core", "reproduce"], cwd=root, check=True)
     return root
 
 
