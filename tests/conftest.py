@@ -10,6 +10,8 @@ import torch
 from playwright.sync_api import Browser, Page, sync_playwright
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+if "VAE_CORE_DATA" in os.environ:  # tests start children elsewhere
+    os.environ["VAE_CORE_DATA"] = str(Path(os.environ["VAE_CORE_DATA"]).expanduser().resolve())
 
 
 @pytest.fixture
