@@ -58,8 +58,9 @@ def load_images(
 
     Args:
         name: mnist, fashion-mnist, cifar10, digits-sample, photos-sample, or the path of a folder
-            of images: class subfolders or flat, with or without ``train`` and ``test`` above
-            them. Without those two, a tenth of the files, picked by name, is the test split.
+            of images: class subfolders or flat, with or without ``train`` and ``test`` above them, or
+            what else these are called. Without those two, a tenth of the files, picked by name, is the test split.
+            A folder called like a data set is ``./mnist``.
         split: train, test or all (which torchvision's sets do not have).
         root: where data sets are kept; else ``$VAE_CORE_DATA``, else the user's cache folder.
         limit: that many images, drawn with ``seed``, a part of those of a larger limit; of a stand-in, what it has.

@@ -2,11 +2,13 @@
 
 import contextlib
 import importlib
+import math
 import os
 import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -101,8 +103,8 @@ def read(
     files, n = files if limit is None else [files[i] for i in order(len(files))], limit or len(files)
     unreadable: dict[str, None] = {}
 
-    def each(doing: str, get: Callable[[Path], Read]) -> Iterator[tuple[Parts, Read]]:
-        for parts in tqdm(files, desc=f"{doing} {name}", delay=2, leave=False):
+    def each(doing: str, get: Callable[[Path], Read], some: list[Parts]) -> Iterator[tuple[Parts, Read]]:
+        for parts in tqdm(some, desc=f"{doing} {name}", delay=2, leave=False):
             try:
                 got = get(folder.joinpath(*parts))
             except Exception:  # whatever a decoder makes of a damaged file
@@ -111,19 +113,26 @@ def read(
             yield parts, got
 
     if size is None:
-        headers = {header for _, header in islice(each("looking at", _header), n)}
-        _check_sizes(where, {header[:2] for header in headers})
-        needed = n * max((int(np.prod(header)) for header in headers), default=0)
+        headers = dict(islice(each("looking at", _header, files), n))
+        found: dict[tuple[int, int], list[Parts]] = {}
+        for parts, header in headers.items():
+            found.setdefault(header[:2], []).append(parts)
+        if len(found) > 1:  # a damaged file is left out, whatever its header says
+            sound = (one for one, these in found.items() if any(each("trying", _pixels, these)))
+            if len(list(islice(sound, 2))) > 1:
+                raise _sizes(where, set(found))
+        needed = n * max((math.prod(header) for header in headers.values()), default=0)
         if needed > MOST:
             raise ValueError(
                 f"{where} {split}: {n:,} images are {needed / 1e9:.1f} GB of pixels; "
                 "give a size to bring them to, such as size=64 (--size 64), or a limit"
             )
     images, labels, kinds = np.empty((0, 0, 0, 0), np.uint8), list[int](), set()
-    for parts, image in islice(each("reading", lambda path: _pixels(path, size)), n):
+    for parts, image in islice(each("reading", partial(_pixels, size=size), files), n):
         if not labels:
             images = np.empty((n, *image.shape), np.uint8)
-        _check_sizes(where, {image.shape[1:], images.shape[2:]})
+        if image.shape[1:] != images.shape[2:]:
+            raise _sizes(where, {image.shape[1:], images.shape[2:]})
         if len(image) > images.shape[1]:  # the first in colour
             images = images.repeat(3, axis=1)
         images[len(labels)] = image
@@ -200,25 +209,27 @@ def _split(parts: Parts, layout: Layout) -> str:
     return "train" if zlib.crc32("/".join(parts).encode(errors="surrogateescape")) % 10 else "test"
 
 
-def _check_sizes(where: str, found: set[tuple[int, ...]]) -> None:
-    if len(found) > 1:
-        (h, w), (bottom, right) = min(found), max(found)
-        raise ValueError(
-            f"{where} has images of {len(found)} sizes, {w}x{h} to {right}x{bottom}: "
-            "give a size to bring them all to, such as size=32 (--size 32)"
-        )
+def _sizes(where: str, found: set[tuple[int, ...]]) -> ValueError:
+    (h, w), (bottom, right) = min(found), max(found)
+    return ValueError(
+        f"{where} has images of {len(found)} sizes, {w}x{h} to {right}x{bottom}: "
+        "give a size to bring them all to, such as size=32 (--size 32)"
+    )
 
 
 def _header(path: Path) -> tuple[int, int, int]:
     """Height and width of an image, upright, and its channels, by its header."""
     with Image.open(path) as opened:
         exif = Image.Image.getexif(opened)  # that of PNG reads on to the end of the file
-        turned = opened.format != "TIFF" and exif.get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-        width, height = opened.size[::-1] if turned else opened.size  # those of TIFF are upright
+        turned = exif.get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+        if turned and opened.format == "TIFF":  # Pillow turns some of these as it opens them, some later, some not
+            channels, height, width = _pixels(path).shape
+            return height, width, channels
+        width, height = opened.size[::-1] if turned else opened.size
         return height, width, 1 if opened.mode in ("1", "L", "LA", "F") or opened.mode.startswith("I") else 3
 
 
-def _pixels(path: Path, size: int | None) -> np.ndarray:
+def _pixels(path: Path, size: int | None = None) -> np.ndarray:
     """An image of any mode as uint8 ``(1 or 3, H, W)``: upright, on white, 16 bits brought to 8."""
     with Image.open(path) as opened:
         if size is not None:
