@@ -138,7 +138,7 @@ def read(
         images[len(labels)] = image
         labels.append(label[classes[parts]])
         kinds.add(Path(parts[-1]).suffix.lower()[1:])
-    first = ", ".join([*islice(unreadable, 3), *(["..."] if len(unreadable) > 3 else [])])
+    first = ", ".join(sorted(unreadable)[:3] + ["..."] * (len(unreadable) > 3))
     if not labels:
         raise ValueError(f"{where}: none of the {len(files)} image files can be read ({first})")
     if limit is not None and len(labels) < limit:
