@@ -143,13 +143,12 @@ def read(
         raise ValueError(f"{where}: none of the {len(files)} image files can be read ({first})")
     if limit is not None and len(labels) < limit:
         raise ValueError(f"limit {limit} is more than the {len(labels)} readable images of {where}")
-    images.resize((len(labels), *images.shape[1:]), refcheck=False)
     source, said = f"{name}: image folder ({', '.join(sorted(kinds))})", ""
     if unreadable:
         source += f", {len(unreadable)} unreadable left out"
         said = f"{len(unreadable)} unreadable image files are left out: {first}"
     say_once(where, layout.told if announce else "", layout.left_out, said)
-    return images, np.array(labels, dtype=np.int64), source
+    return images[: len(labels)], np.array(labels, dtype=np.int64), source
 
 
 _said: set[tuple[str, ...]] = set()
