@@ -60,7 +60,7 @@ def unpacked(name: str, root: str | os.PathLike | None = None) -> bool:
 def image_folder(name: str, root: str | os.PathLike | None = None) -> Path | None:
     """The folder of images that ``name`` means: one of the user's, or one in place of a data set's own files."""
     if name not in UNPACKED:
-        return Path(name).expanduser() if is_folder(name) else None
+        return Path(name).expanduser().absolute() if is_folder(name) else None
     folder = data_root(root) / name
     both = all((folder / split).is_dir() for split in ("train", "test"))
     return folder if both and not unpacked(name, root) else None

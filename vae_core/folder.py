@@ -64,7 +64,7 @@ def look(folder: Path) -> Layout:
         ]
     out += [f"{n} {ending} files, {READERS[ending]}" for ending, n in sorted(strange.items())]
     classes = len({parts[bool(splits) : -1] for parts in files})
-    told = f"{len(files):,} images in {classes} {'class' if classes == 1 else 'classes'}, "
+    told = f"{len(files):,} image{'s' * (len(files) != 1)} in {classes} {'class' if classes == 1 else 'classes'}, "
     told += "{train}/ and {test}/ are the splits".format(**splits) if splits else "a tenth, by name, is the test split"
     return Layout(files, splits, told, shown(f"left out: {'; '.join(out)}") if out else "")
 
