@@ -1,3 +1,4 @@
+import os
 import socket
 import struct
 from pathlib import Path
@@ -6,10 +7,12 @@ import numpy as np
 import platformdirs
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from torchvision.datasets import CIFAR10, MNIST, FashionMNIST
 
 from vae_core import download
+from vae_core.cli import main
 from vae_core.data import DataUnavailable, as_meant, batches, binarise, data_root, load_images
 
 EXIF_ORIENTATION = 0x0112
@@ -112,6 +115,26 @@ def test_data_root_is_the_argument_then_the_variable_then_the_cache(monkeypatch,
         else:
             monkeypatch.setenv("VAE_CORE_DATA", unset)
         assert data_root() == cache
+
+
+def test_a_relative_data_root_means_the_same_after_a_change_of_folder_and_in_children(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VAE_CORE_DATA", "mine")
+    assert data_root() == tmp_path / "mine"
+    monkeypatch.chdir("/")
+    assert data_root() == tmp_path / "mine"
+    assert os.environ["VAE_CORE_DATA"] == str(tmp_path / "mine")
+    assert data_root("~/other") == Path.home() / "other"
+    assert data_root("other") == Path("/other")
+
+
+def test_to_on_the_command_line_knows_the_home_and_kernels_that_start_elsewhere_get_the_same(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert CliRunner().invoke(main, ["data", "--to", "~/data"]).output.startswith(f"in {tmp_path}/home/data:")
+    monkeypatch.setenv("VAE_CORE_DATA", "~/images")
+    assert CliRunner().invoke(main, ["runs", "nowhere"]).exit_code == 2  # whatever the command
+    assert os.environ["VAE_CORE_DATA"] == f"{tmp_path}/home/images"
 
 
 # --- the named data sets ---------------------------------------------------------------------
@@ -239,6 +262,14 @@ def test_nothing_stands_in_unasked(tmp_path, name, stand_in):
     assert "\n" not in str(error.value)
 
 
+def test_what_stands_in_is_said_once(tmp_path, capfd):
+    for split in ("train", "test", "train"):
+        load_images("mnist", split, root=tmp_path, limit=5, substitute=True)
+    assert capfd.readouterr().err.count("stands in for mnist") == 1
+    load_images("fashion-mnist", root=tmp_path, limit=5, substitute=True)
+    assert capfd.readouterr().err.count("stands in for fashion-mnist") == 1
+
+
 def test_nothing_stands_in_for_what_is_there(small_mnist, capfd):
     assert load_images("mnist", root=small_mnist, substitute=True).source.startswith("mnist:")
     assert capfd.readouterr().err == ""
@@ -284,7 +315,7 @@ def test_what_is_no_image_or_hidden_is_passed_over(tmp_path, capfd):
     (tmp_path / "paper.pdf").write_text("a format that Pillow writes and cannot read")
     (tmp_path / "folder.png").mkdir()
     assert sorted(load_images(str(tmp_path), "all").images[:, 0, 0, 0].tolist()) == [1, 2]
-    assert capfd.readouterr().err == ""
+    assert "left out" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("classes", ["", "one/"])
@@ -361,7 +392,7 @@ def test_corrupt_files_are_left_out_and_counted(tmp_path, capfd):
     assert found.source == f"{tmp_path.name}: image folder (png), 3 unreadable left out"
     said = capfd.readouterr().err.splitlines()
     assert len(said) == 1
-    assert said[0].endswith("3 unreadable image files are left out")
+    assert said[0].endswith("3 unreadable image files are left out: cut.png, empty.bmp, text.jpg")
     assert load_images(str(tmp_path), "all", limit=4).images.shape[0] == 4  # the limit is of readable files
 
 

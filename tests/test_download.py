@@ -377,6 +377,18 @@ def test_a_failure_is_remembered_until_wait(server, monkeypatch, tmp_path):
     assert len(load_images("mnist", root=tmp_path, wait=True).images) == 30
 
 
+def test_a_failure_is_remembered_for_a_minute(server, monkeypatch, tmp_path):
+    monkeypatch.setattr(datasets, "MNIST", mnist(server, "missing"))
+    for seconds, tries in ((0, 1), (50, 1), (70, 2), (0, 2)):
+        for key, (why, then) in _unreachable.items():
+            _unreachable[key] = why, then - seconds  # so much earlier
+        with pytest.raises(DataUnavailable):
+            load_images("mnist", root=tmp_path)
+        assert len(server.seen) == tries
+        if seconds == 50:
+            _unreachable.update({key: (why, then + 50) for key, (why, then) in _unreachable.items()})
+
+
 def test_a_root_that_cannot_be(server, monkeypatch, tmp_path):
     monkeypatch.setattr(datasets, "MNIST", mnist(server, "quick"))
     (tmp_path / "file").touch()

@@ -33,6 +33,9 @@ def main() -> None:
     vae-core export FOLDER/RUN -o page.html
                                   its latent sliders as a page without a server
     """
+    from vae_core.download import data_root
+
+    data_root()  # and so what is meant by $VAE_CORE_DATA, here and in kernels that start elsewhere
     # a grammar of addresses, most of a second to load, which jsonschema takes if it is there and no notebook needs
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
@@ -135,7 +138,7 @@ def data(name: str | None, root: Path | None, wait: bool, size: int | None) -> N
         for known, what in sets.EMBEDDED.items():
             click.echo(f"  {known:<14} always there: {what}")
         return
-    for split in ("train", "test") if not Path(name).is_dir() else ("all",):
+    for split in ("all",) if sets.is_folder(name) else ("train", "test"):
         found = sets.load_images(name, split, root=root, size=size, wait=wait)
         n, channels, height, width = found.images.shape
         click.echo(f"{found.source}: {split}, {n:,} images, {height}x{width}, {'grey' if channels == 1 else 'colour'}")
@@ -169,11 +172,11 @@ def forecast(name: str, likelihood: str, sigma: str, beta: float, limit: int | N
     vae-core forecast cifar10 --limit 25 --sigma mean-of-squares
     vae-core forecast holiday --size 32 --sigma 0.1 --beta 4
     """
-    from vae_core.data import load_images
+    from vae_core.data import is_folder, load_images
     from vae_core.model import VAEConfig
     from vae_core.objective import collapse_forecast, effective_variance
 
-    found = load_images(name, "all" if Path(name).is_dir() else "train", limit=limit, size=size)
+    found = load_images(name, "all" if is_folder(name) else "train", limit=limit, size=size)
     shape = (found.images.shape[1], found.images.shape[2], found.images.shape[3])
     width: Any = None
     if likelihood != "bernoulli":

@@ -182,7 +182,7 @@ def export(run: Path, output: Path, no_images: bool, name: str | None, size: int
     vae-core export runs/0123456789abcdef0123 -o page.html
     vae-core export runs/0123456789abcdef0123 -o page.html --no-images
     """
-    from vae_core.data import binarise, load_images
+    from vae_core.data import binarise, is_folder, load_images
     from vae_core.page import export_page
     from vae_core.runs import load_run
 
@@ -190,7 +190,7 @@ def export(run: Path, output: Path, no_images: bool, name: str | None, size: int
     images = None
     if not no_images:
         name = data_name(found, run, name)
-        images = load_images(name, "all" if Path(name).is_dir() else "test", size=size)
+        images = load_images(name, "all" if is_folder(name) else "test", size=size)
         if found.model_config.binarisation == "once":
             images = images._replace(images=binarise(images.images, 0, "once"))
     page = export_page(found.model, output, images, title=f"Latent explorer, {run.name}")

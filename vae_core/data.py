@@ -7,8 +7,8 @@ packages. The last never stand in silently: one line says so, and ``ImageSet.sou
 import difflib
 import os
 import sys
-import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from vae_core import samples
-from vae_core.download import DataUnavailable, data_root, download
+from vae_core.download import KNOWN, DataUnavailable, data_root, download, image_folder, is_folder, unpacked
+from vae_core.folder import read, shown
 from vae_core.likelihood import generator
 
 TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10"}
@@ -25,6 +26,7 @@ TITLES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-
 EMBEDDED = samples.SAMPLES
 STAND_IN = {"mnist": "digits-sample", "fashion-mnist": "digits-sample", "cifar10": "photos-sample"}
 SPLITS = ("train", "test", "all")
+_stood_in: set[tuple[str, Path]] = set()  # what has been said
 
 
 class ImageSet(NamedTuple):
@@ -56,8 +58,9 @@ def load_images(
 
     Args:
         name: mnist, fashion-mnist, cifar10, digits-sample, photos-sample, or the path of a folder
-            of images: class subfolders or flat, with or without ``train`` and ``test`` above
-            them. Without those two, a tenth of the files, picked by name, is the test split.
+            of images: class subfolders or flat, with or without ``train`` and ``test`` above them, or
+            what else these are called. Without those two, a tenth of the files, picked by name, is the test split.
+            A folder called like a data set is ``./mnist``.
         split: train, test or all (which torchvision's sets do not have).
         root: where data sets are kept; else ``$VAE_CORE_DATA``, else the user's cache folder.
         limit: that many images, drawn with ``seed``, a part of those of a larger limit; of a stand-in, what it has.
@@ -70,7 +73,7 @@ def load_images(
         ValueError: unknown name or split, an empty or unreadable folder, a limit above what there is.
         DataUnavailable: not on disk, and the download failed or would take minutes.
     """
-    name = os.fspath(name)
+    name = name if isinstance(name, str) else str(Path(name).expanduser().absolute())  # a path is no name
     if not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed must be a whole number, 0 or more, not {seed!r}")
     if split not in SPLITS:
@@ -81,21 +84,25 @@ def load_images(
     if name in EMBEDDED:
         pixels, labels, credit = samples.digits(split) if name == "digits-sample" else samples.photos(split)
         found = ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels), f"{name}: {credit}")
-    elif name in TORCHVISION:
-        if _image_folder(name, root) and not _torchvision_file(name, root).exists():
-            return _folder(data_root(root) / name, split, limit, seed, size or 32, name)
+    elif (folder := image_folder(name, root)) is not None:
+        own = name not in TORCHVISION
+        called, size = (_called(folder), size) if own else (name, size or 32)
+        order = partial(_order, seed=seed)
+        pixels, labels, source = read(folder, split, limit=limit, size=size, order=order, name=called, announce=own)
+        return ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels), source)
+    else:
+        check_name(name)
         try:
             found = _torchvision(name, split, data_root(root), wait)
         except DataUnavailable as error:
             if not substitute:
                 raise
             stand_in = STAND_IN[name]
-            print(f"{error}\n{stand_in} ({EMBEDDED[stand_in]}) stands in for {name}", file=sys.stderr)
+            if (name, data_root(root)) not in _stood_in:  # a notebook asks several times
+                print(f"{error}\n{stand_in} ({EMBEDDED[stand_in]}) stands in for {name}", file=sys.stderr)
+            _stood_in.add((name, data_root(root)))
             found = load_images(stand_in, split)
             limit = None if limit is None else min(limit, len(found.images))
-    else:
-        check_name(name)
-        return _folder(Path(name), split, limit, seed, size, Path(name).resolve().name)
     if size is not None:
         raise ValueError(f"size is for folders of images; {name} has a size of its own")
     if limit is None:
@@ -139,6 +146,13 @@ def as_meant(images: Tensor, binarisation: str, *key: int | str) -> Tensor:
     return binarise(images, *key) if binarisation == "afresh" else images
 
 
+def _called(folder: Path) -> str:
+    """The name of a folder in a source, never that of a known data set."""
+    name = shown(folder.resolve().name).replace(":", "_")
+    taken = {"", *KNOWN, *(title.lower() for title in TITLES.values())}
+    return f"folder {name}" if name.lower() in taken else name
+
+
 def _order(n: int, seed: int, *more: int) -> np.ndarray:
     return generator(seed, "order", *more).permutation(n)
 
@@ -149,31 +163,16 @@ def check_name(name: str) -> None:
     Raises:
         ValueError: if it is neither, with the known ones.
     """
-    known = [*TORCHVISION, *EMBEDDED]
-    if name in known or (name and Path(name).is_dir()):
+    if name in KNOWN or is_folder(name):
         return
-    close = difflib.get_close_matches(name.lower(), known, 1)
+    close = difflib.get_close_matches(name.lower(), KNOWN, 1)
     hint = f"did you mean {close[0]}? Known" if close else "known"
-    raise ValueError(f"no data set or folder {name!r}; {hint}: {', '.join(known)}, or the path of a folder")
+    raise ValueError(f"no data set or folder {name!r}; {hint}: {', '.join(KNOWN)}, or the path of a folder")
 
 
 def on_disk(name: str, root: str | os.PathLike | None = None) -> bool:
     """Whether a named data set is under ``root``, in torchvision's files or as a folder of images."""
-    return _torchvision_file(name, root).exists() or _image_folder(name, root)
-
-
-def _image_folder(name: str, root: str | os.PathLike | None) -> bool:
-    return all((data_root(root) / name / split).is_dir() for split in ("train", "test"))
-
-
-def _torchvision_file(name: str, root: str | os.PathLike | None) -> Path:
-    """One of its files, whose absence tells that torchvision has not unpacked the set there."""
-    files = {
-        "mnist": "MNIST/raw/train-images-idx3-ubyte",
-        "fashion-mnist": "FashionMNIST/raw/train-images-idx3-ubyte",
-        "cifar10": "cifar-10-batches-py/data_batch_1",
-    }
-    return data_root(root) / files[name]
+    return unpacked(name, root) or image_folder(name, root) is not None
 
 
 # --- torchvision -----------------------------------------------------------------------------
@@ -205,85 +204,3 @@ def _torchvision(name: str, split: str, root: Path, wait: bool) -> ImageSet:
     images = torch.as_tensor(loaded.data)
     images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
     return ImageSet(images, torch.as_tensor(loaded.targets), f"{name}: torchvision's files")
-
-
-# --- folders ---------------------------------------------------------------------------------
-
-
-def _folder(folder: Path, split: str, limit: int | None, seed: int, size: int | None, name: str) -> ImageSet:
-    from PIL import Image
-    from tqdm import tqdm
-
-    Image.init()
-    split_by_folder = (folder / "train").is_dir() and (folder / "test").is_dir()
-    files = sorted(
-        path.relative_to(folder)
-        for path in folder.rglob("*")
-        if Image.EXTENSION.get(path.suffix.lower()) in {*Image.OPEN, "MPO"}  # read as the JPEG it begins with
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
-    if not files:
-        raise ValueError(f"no images in {folder}: expected files such as .png or .jpg, in it or in class subfolders")
-    classes = {path: "/".join(path.parts[split_by_folder:-1]) for path in files}
-    names = sorted(set(classes.values()))  # of all splits, so that a label means the same in each
-    if split_by_folder and split != "all":
-        files = [path for path in files if path.parts[0] == split]
-    elif split != "all":
-        files = [path for path in files if (zlib.crc32(path.as_posix().encode()) % 10 == 0) == (split == "test")]
-    order = range(len(files)) if limit is None else _order(len(files), seed)
-    images: list[np.ndarray] = []
-    labels: list[int] = []
-    kinds, unreadable = set(), 0
-    for path in tqdm([files[i] for i in order], desc=f"reading {name}", delay=2, leave=False):
-        try:
-            images.append(_read(folder / path, size))
-        except Exception:  # whatever a decoder makes of a damaged file
-            unreadable += 1
-            continue
-        labels.append(names.index(classes[path]))
-        kinds.add(path.suffix.lower().lstrip("."))
-        if len(images) == limit:
-            break
-    if not images:
-        why = f"none of the {unreadable} image files can be read" if files else f"no images left for the {split} split"
-        raise ValueError(f"{folder}: {why}")
-    if limit is not None and len(images) < limit:
-        raise ValueError(f"limit {limit} is more than the {len(images)} readable images of {folder}")
-    sizes = sorted({image.shape[:2] for image in images})
-    if len(sizes) > 1:
-        raise ValueError(
-            f"{folder} has images of {len(sizes)} sizes, {sizes[0][1]}x{sizes[0][0]} to {sizes[-1][1]}x{sizes[-1][0]}: "
-            "give a size to bring them all to, such as size=32 (--size 32)"
-        )
-    if any(image.shape[2] == 3 for image in images):
-        images = [image if image.shape[2] == 3 else image.repeat(3, axis=2) for image in images]
-    source = f"{name}: image folder ({', '.join(sorted(kinds))})"
-    if unreadable:
-        source += f", {unreadable} unreadable left out"
-        print(f"{folder}: {unreadable} unreadable image files are left out", file=sys.stderr)
-    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
-    return ImageSet(stacked, torch.tensor(labels), source)
-
-
-def _read(path: Path, size: int | None) -> np.ndarray:
-    """An image of any mode as uint8 ``(H, W, 1 or 3)``: upright, on white, 16 bits brought to 8."""
-    from PIL import Image, ImageOps
-
-    with Image.open(path) as opened:
-        image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith("I") or image.mode == "F":
-            values = np.asarray(image, dtype=np.float64)
-            full = 65535.0 if values.max() > 255 else 255.0 if values.max() > 1 else 1.0
-            full = 65535.0 if image.mode.startswith("I;16") else full
-            image = Image.fromarray((values / full * 255).round().clip(0, 255).astype(np.uint8))
-        elif image.has_transparency_data:
-            grey = image.mode in ("1", "L", "LA")
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("L" if grey else "RGB")
-        else:
-            image = image.convert("L" if image.mode in ("1", "L") else "RGB")
-        if size is not None:
-            image = ImageOps.fit(image, (size, size), method=Image.Resampling.LANCZOS)
-        array = np.asarray(image)
-    return array[:, :, None] if array.ndim == 2 else array

@@ -4,13 +4,25 @@ Torchvision checks and unpacks; this brings the archives, because torchvision's 
 gives up nor continues.
 """
 
+import contextlib
 import hashlib
+import math
 import os
 import time
 from pathlib import Path
 from typing import Any
 
-UNPACKED = {"mnist": "MNIST/raw", "fashion-mnist": "FashionMNIST/raw", "cifar10": "cifar-10-batches-py"}
+from vae_core.samples import SAMPLES
+
+_IDX = tuple(f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1"))
+_BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
+UNPACKED = {  # of what torchvision unpacks, the folder and the files that are read
+    "mnist": ("MNIST/raw", _IDX),
+    "fashion-mnist": ("FashionMNIST/raw", _IDX),
+    "cifar10": ("cifar-10-batches-py", _BATCHES),
+}
+KNOWN = (*UNPACKED, *SAMPLES)
+REMEMBERED = 60  # seconds in which a host that could not be reached is not asked again
 
 
 class DataUnavailable(RuntimeError):
@@ -18,27 +30,62 @@ class DataUnavailable(RuntimeError):
 
 
 def data_root(root: str | os.PathLike | None = None) -> Path:
-    """The folder of data sets: ``root``, else ``$VAE_CORE_DATA``, else the user's cache folder."""
-    if root is None:
-        root = os.environ.get("VAE_CORE_DATA")
+    """The folder of data sets, absolute: ``root``, else ``$VAE_CORE_DATA``, else the user's cache folder.
+
+    The variable is made absolute in the environment too, so that it means the same elsewhere and in children.
+    """
+    if root is None and (given := os.environ.get("VAE_CORE_DATA")):
+        root = os.environ["VAE_CORE_DATA"] = str(Path(given).expanduser().absolute())
     if not root:
         import platformdirs
 
         root = platformdirs.user_cache_dir("vae_core", appauthor=False)
-    return Path(root).expanduser()
+    return Path(root).expanduser().absolute()
+
+
+def is_folder(name: str) -> bool:
+    """Whether ``name`` is the path of a folder, and not a known data set; ``./mnist`` is one, if it is there."""
+    try:
+        return name not in KNOWN and bool(name) and Path(name).expanduser().is_dir()
+    except (OSError, RuntimeError):  # out of reach, or nobody's home
+        return False
+
+
+def unpacked(name: str, root: str | os.PathLike | None = None) -> bool:
+    """Whether a data set's files are there as torchvision unpacks them; it finds out itself if some are missing."""
+    folder, files = UNPACKED[name]
+    return (data_root(root) / folder / files[0]).is_file()
+
+
+def image_folder(name: str, root: str | os.PathLike | None = None) -> Path | None:
+    """The folder of images that ``name`` means: one of the user's, or one in place of a data set's own files."""
+    if name not in UNPACKED:
+        return Path(name).expanduser().absolute() if is_folder(name) else None
+    folder = data_root(root) / name
+    both = all((folder / split).is_dir() for split in ("train", "test"))
+    return folder if both and not unpacked(name, root) else None
 
 
 def fingerprint(name: str, root: str | os.PathLike | None = None) -> str:
-    """A digest of the names and sizes of a data set's files; empty where there are none, as for what is built in."""
-    unpacked, found = data_root(root) / UNPACKED.get(name, name), hashlib.sha256()
-    folder = unpacked if unpacked.is_dir() else data_root(root) / name if name in UNPACKED else Path(name)
-    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
-    for path in files:
-        found.update(f"{path.relative_to(folder)} {path.stat().st_size}\n".encode())
+    """A digest of the names and sizes of the files that are read of a data set; empty where there are none."""
+    if (folder := image_folder(name, root)) is not None:
+        from vae_core.folder import look
+
+        files = look(folder).files
+    else:
+        home, own = UNPACKED.get(name, ("", ()))
+        folder = data_root(root) / home
+        files = sorted((file,) for file in own if (folder / file).is_file())
+    found = hashlib.sha256()
+    for parts in files:
+        size = 0  # of a broken link
+        with contextlib.suppress(OSError):
+            size = folder.joinpath(*parts).stat().st_size
+        found.update(f"{'/'.join(parts)} {size}\n".encode(errors="surrogateescape"))
     return found.hexdigest() if files else ""
 
 
-_unreachable: dict[tuple[str, str], str] = {}  # a notebook asks for two splits; the network is tried once
+_unreachable: dict[tuple[str, str], tuple[str, float]] = {}  # why, and when; a notebook asks for two splits at once
 
 
 def download(name: str, dataset: Any, root: Path, stand_in: str, *, wait: bool = False, patience: float = 180) -> None:
@@ -50,8 +97,9 @@ def download(name: str, dataset: Any, root: Path, stand_in: str, *, wait: bool =
     import requests
     from filelock import FileLock, Timeout
 
-    if not wait and (name, str(root)) in _unreachable:
-        raise DataUnavailable(_unreachable[name, str(root)])
+    why, then = _unreachable.get((name, str(root)), ("", -math.inf))
+    if not wait and time.monotonic() - then < REMEMBERED:
+        raise DataUnavailable(why)
     if hasattr(dataset, "mirrors"):
         raw = root / dataset.__name__ / "raw"
         files = [(raw / file, [mirror + file for mirror in dataset.mirrors], md5) for file, md5 in dataset.resources]
@@ -78,11 +126,12 @@ def download(name: str, dataset: Any, root: Path, stand_in: str, *, wait: bool =
             why = "is still being fetched by another process"
         else:
             why = f"cannot be kept under {root} ({error.strerror or error})"
-        _unreachable[name, str(root)] = (
+        why = (
             f"{name}: {why}; to go on: vae-core data {name} --wait, "
             f"or put torchvision's files under {root}, or use {stand_in}"
         )
-        raise DataUnavailable(_unreachable[name, str(root)]) from error
+        _unreachable[name, str(root)] = why, time.monotonic()
+        raise DataUnavailable(why) from error
 
 
 def _fetch(address: str, path: Path, md5: str, patience: float | None) -> None:

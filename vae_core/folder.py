@@ -1,0 +1,251 @@
+"""Folders of images: which files there are and how they are laid out, and their pixels, as arrays."""
+
+import contextlib
+import importlib
+import math
+import os
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+from tqdm import tqdm
+
+TRAIN = ("train", "training")
+TEST = ("test", "testing", "val", "valid", "validation", "eval")  # the first that is there is the test split
+LEFT_BEHIND = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
+CONVERT = "to be converted to PNG or JPEG"
+READERS = dict.fromkeys((".heic", ".heif", ".hif"), "read after: pip install pillow-heif")
+READERS |= dict.fromkeys((".avif", ".avifs"), "read after: pip install --upgrade pillow")
+READERS |= dict.fromkeys((".jxl", ".svg", ".exr", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf"), CONVERT)
+MOST = 2e9  # bytes of pixels that are read without a size or a limit
+Parts = tuple[str, ...]  # of a path inside the folder
+Read = TypeVar("Read")
+
+
+class Layout(NamedTuple):
+    """What is in a folder of images."""
+
+    files: list[Parts]  # those of the splits, in order
+    splits: dict[str, str]  # train and test: their folders; empty where there are none
+    told: str  # the layout in words
+    left_out: str  # what is passed over, in words
+
+
+def look(folder: Path) -> Layout:
+    """The image files in and below ``folder``, through links too, and how they are laid out.
+
+    Raises:
+        ValueError: for a folder that cannot be read, with its path.
+    """
+    readable, everything, strange = _endings(), [], Counter[str]()
+    for parts in _walk(folder):
+        ending = Path(parts[-1]).suffix.lower()
+        if ending in readable:
+            everything.append(parts)
+        elif ending in READERS:
+            strange[ending] += 1
+    files, tops = sorted(everything), [path.name for path in folder.iterdir() if path.is_dir()]
+    train, test = _first(TRAIN, tops), _first(TEST, tops)
+    splits, out = {"train": train, "test": test} if train and test else {}, []
+    if splits:
+        files = [parts for parts in files if parts[0] in splits.values()]
+        beside = Counter(f"{parts[0]}/" if parts[1:] else "no folder" for parts in everything)
+        out = [
+            f"{n} images of {top}, in neither split"
+            for top, n in sorted(beside.items())
+            if top[:-1] not in splits.values()
+        ]
+    out += [f"{n} {ending} files, {READERS[ending]}" for ending, n in sorted(strange.items())]
+    classes = len({parts[bool(splits) : -1] for parts in files})
+    told = f"{len(files):,} image{'s' * (len(files) != 1)} in {classes} {'class' if classes == 1 else 'classes'}, "
+    told += "{train}/ and {test}/ are the splits".format(**splits) if splits else "a tenth, by name, is the test split"
+    return Layout(files, splits, told, shown(f"left out: {'; '.join(out)}") if out else "")
+
+
+def read(
+    folder: Path,
+    split: str,
+    *,
+    limit: int | None,
+    size: int | None,
+    order: Callable[[int], np.ndarray],
+    name: str,
+    announce: bool,
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Images of a folder, uint8 ``(N, C, H, W)``, their labels, int64 ``(N,)``, and what they are.
+
+    Args:
+        order: a permutation of so many files, of which a ``limit`` takes the first that can be read.
+        announce: say how the folder was understood; what is left out is said always.
+
+    Raises:
+        ValueError: nothing to read, images of several sizes or too many pixels without a ``size``, too high a limit.
+    """
+    layout, where = look(folder), shown(folder)
+    besides = f"; {layout.left_out}" if layout.left_out else ""
+    if not layout.files:
+        expected = "expected files such as .png or .jpg, in it or in class subfolders"
+        raise ValueError(f"no images in {where}: {expected}{besides}")
+    classes = {parts: "/".join(parts[bool(layout.splits) : -1]) for parts in layout.files}
+    label = {one: i for i, one in enumerate(sorted(set(classes.values())))}  # of all splits: the same in each
+    files = [parts for parts in layout.files if split == "all" or _split(parts, layout) == split]
+    if not files:
+        raise ValueError(f"{where}: no images left for the {split} split{besides}")
+    if limit is not None and limit > len(files):
+        raise ValueError(f"limit {limit} is more than the {len(files)} images of {where} {split}")
+    files, n = files if limit is None else [files[i] for i in order(len(files))], limit or len(files)
+    unreadable: dict[str, None] = {}
+
+    def each(doing: str, get: Callable[[Path], Read], some: list[Parts]) -> Iterator[tuple[Parts, Read]]:
+        for parts in tqdm(some, desc=f"{doing} {name}", delay=2, leave=False):
+            try:
+                got = get(folder.joinpath(*parts))
+            except Exception:  # whatever a decoder makes of a damaged file
+                unreadable[shown("/".join(parts))] = None
+                continue
+            yield parts, got
+
+    if size is None:
+        headers = dict(islice(each("looking at", _header, files), n))
+        found: dict[tuple[int, int], list[Parts]] = {}
+        for parts, header in headers.items():
+            found.setdefault(header[:2], []).append(parts)
+        if len(found) > 1:  # a damaged file is left out, whatever its header says
+            sound = (one for one, these in found.items() if any(each("trying", _pixels, these)))
+            if len(list(islice(sound, 2))) > 1:
+                raise _sizes(where, set(found))
+        needed = n * max((math.prod(header) for header in headers.values()), default=0)
+        if needed > MOST:
+            raise ValueError(
+                f"{where} {split}: {n:,} images are {needed / 1e9:.1f} GB of pixels; "
+                "give a size to bring them to, such as size=64 (--size 64), or a limit"
+            )
+    images, labels, kinds = np.empty((0, 0, 0, 0), np.uint8), list[int](), set()
+    for parts, image in islice(each("reading", partial(_pixels, size=size), files), n):
+        if not labels:
+            images = np.empty((n, *image.shape), np.uint8)
+        if image.shape[1:] != images.shape[2:]:
+            raise _sizes(where, {image.shape[1:], images.shape[2:]})
+        if len(image) > images.shape[1]:  # the first in colour
+            images = images.repeat(3, axis=1)
+        images[len(labels)] = image
+        labels.append(label[classes[parts]])
+        kinds.add(Path(parts[-1]).suffix.lower()[1:])
+    first = ", ".join(sorted(unreadable)[:3] + ["..."] * (len(unreadable) > 3))
+    if not labels:
+        raise ValueError(f"{where}: none of the {len(files)} image files can be read ({first})")
+    if limit is not None and len(labels) < limit:
+        raise ValueError(f"limit {limit} is more than the {len(labels)} readable images of {where}")
+    source, said = f"{name}: image folder ({', '.join(sorted(kinds))})", ""
+    if unreadable:
+        source += f", {len(unreadable)} unreadable left out"
+        said = f"{len(unreadable)} unreadable image files are left out: {first}"
+    say_once(where, layout.told if announce else "", layout.left_out, said)
+    return images[: len(labels)], np.array(labels, dtype=np.int64), source
+
+
+_said: set[tuple[str, ...]] = set()
+
+
+def say_once(about: str, *facts: str) -> None:
+    """One line on standard error with those ``facts`` that this process has not said yet about the same."""
+    new = [fact for fact in facts if fact and (about, fact) not in _said]
+    _said.update((about, fact) for fact in new)
+    if new:
+        print(f"{about}: {'; '.join(new)}", file=sys.stderr)
+
+
+def shown(path: str | os.PathLike) -> str:
+    """A path as text that can be printed and kept, whatever bytes it has."""
+    return os.fsencode(path).decode(errors="replace")
+
+
+def _walk(folder: Path, inside: Parts = (), above: tuple[tuple[int, int], ...] = ()) -> Iterator[Parts]:
+    """The files, but for what is hidden or left behind by systems; a link to a folder above is no other folder."""
+    try:
+        entries, status = list(os.scandir(folder)), folder.stat()
+    except OSError as error:
+        why = f"({error.strerror}): make it readable, or take it away"
+        raise ValueError(f"the folder {shown(folder)} cannot be read {why}") from error
+    here = (status.st_dev, status.st_ino)
+    for entry in entries if here not in above else ():
+        if entry.name.startswith(".") or entry.name.lower() in LEFT_BEHIND:
+            continue
+        try:
+            deeper, file = entry.is_dir(), entry.is_file() or (entry.is_symlink() and not Path(entry).exists())
+        except OSError:
+            deeper, file = False, True  # as a broken link it is a file that cannot be read
+        if deeper:
+            yield from _walk(folder / entry.name, (*inside, entry.name), (*above, here))
+        elif file:
+            yield (*inside, entry.name)
+
+
+def _endings() -> set[str]:
+    """How the names of the files end that can be read here, such as .png."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pillow_heif").register_heif_opener()
+    Image.init()
+    return {ending for ending, kind in Image.EXTENSION.items() if kind in {*Image.OPEN, "MPO"}}  # an MPO is a JPEG
+
+
+def _first(names: tuple[str, ...], tops: list[str]) -> str:
+    """Which of the folders ``tops`` has the first of those names, in whatever case; empty if none has."""
+    found = [(names.index(top.lower()), top != top.lower(), top) for top in tops if top.lower() in names]
+    return min(found)[2] if found else ""
+
+
+def _split(parts: Parts, layout: Layout) -> str:
+    if layout.splits:
+        return "train" if parts[0] == layout.splits["train"] else "test"
+    return "train" if zlib.crc32("/".join(parts).encode(errors="surrogateescape")) % 10 else "test"
+
+
+def _sizes(where: str, found: set[tuple[int, ...]]) -> ValueError:
+    (h, w), (bottom, right) = min(found), max(found)
+    return ValueError(
+        f"{where} has images of {len(found)} sizes, {w}x{h} to {right}x{bottom}: "
+        "give a size to bring them all to, such as size=32 (--size 32)"
+    )
+
+
+def _header(path: Path) -> tuple[int, int, int]:
+    """Height and width of an image, upright, and its channels, by its header."""
+    with Image.open(path) as opened:
+        exif = Image.Image.getexif(opened)  # that of PNG reads on to the end of the file
+        turned = exif.get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+        if turned and opened.format == "TIFF":  # Pillow turns some of these as it opens them, some later, some not
+            channels, height, width = _pixels(path).shape
+            return height, width, channels
+        width, height = opened.size[::-1] if turned else opened.size
+        return height, width, 1 if opened.mode in ("1", "L", "LA", "F") or opened.mode.startswith("I") else 3
+
+
+def _pixels(path: Path, size: int | None = None) -> np.ndarray:
+    """An image of any mode as uint8 ``(1 or 3, H, W)``: upright, on white, 16 bits brought to 8."""
+    with Image.open(path) as opened:
+        if size is not None:
+            opened.draft(None, (2 * size, 2 * size))  # what is much larger is decoded small, if it is a JPEG
+        image = ImageOps.exif_transpose(opened)
+        if image.mode.startswith("I") or image.mode == "F":
+            values = np.asarray(image, dtype=np.float64)
+            full = 65535.0 if values.max() > 255 else 255.0 if values.max() > 1 else 1.0
+            full = 65535.0 if image.mode.startswith("I;16") else full
+            image = Image.fromarray((values / full * 255).round().clip(0, 255).astype(np.uint8))
+        elif image.has_transparency_data:
+            grey = image.mode in ("1", "L", "LA")
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("L" if grey else "RGB")
+        else:
+            image = image.convert("L" if image.mode in ("1", "L") else "RGB")
+        if size is not None:
+            image = ImageOps.fit(image, (size, size), method=Image.Resampling.LANCZOS)
+        array = np.asarray(image)
+    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
