@@ -155,7 +155,8 @@ def parse_parameters(notebooks: Sequence[Notebook], given: Sequence[tuple[str, s
 
 def _data_set(word: str) -> str:
     """The name of a data set, or the whole path of a folder: the kernel stands elsewhere."""
-    from vae_core.data import EMBEDDED, TORCHVISION, check_name
+    from vae_core.data import check_name
+    from vae_core.download import is_folder
 
     check_name(word)
-    return word if word in (*TORCHVISION, *EMBEDDED) else str(Path(word).expanduser().resolve())
+    return str(Path(word).expanduser().absolute()) if is_folder(word) else word
