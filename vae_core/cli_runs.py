@@ -50,18 +50,14 @@ def engine_options(command: Callable) -> Callable:
 @click.argument("folder", type=click.Path(path_type=Path))
 @one_line_errors
 def runs(folder: Path) -> None:
-    """List the trainings kept in FOLDER by ``fit(..., cache=FOLDER)``, oldest first; damaged ones are marked."""
+    """List the trainings kept in FOLDER by ``fit(..., cache=FOLDER)``, oldest first."""
     from vae_core.runs import find_runs, load_run
     from vae_core.scores import meaning
 
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder: expected the one given to fit(..., cache=...)")
     for path in find_runs(folder):
-        try:
-            run = load_run(path)
-        except ValueError as error:
-            click.echo(f"{path.name}  cannot be read: {' '.join(str(error).split())}")
-            continue
+        run = load_run(path)
         last = (
             f"elbo {run.records[-1].elbo:.2f} nats after {run.records[-1].step} steps" if run.records else "untrained"
         )

@@ -104,7 +104,6 @@ def train_many(
             bar.update(step - bar.n)
     found = []
     for member, (training, model) in enumerate(zip(trainings, models, strict=True)):
-        model = model.cpu()
         before = copy.deepcopy(model)
         for one, rows in ((model, good), (before, earlier)):
             one.load_state_dict({name: weight[member] for name, weight in rows.items()})

@@ -86,8 +86,8 @@ def describe(model: Models, images: Images | None, along: str | None) -> Describ
         group["decoders"] = [_decoder(one, weights) for one in members.values()]
         large = [one for one, told in zip(members.values(), group["decoders"], strict=True) if not told["layers"]]
         if large:
-            passed = next(told["large"] for told in group["decoders"] if not told["layers"])
-            too_large = f"This decoder is too large for the browser ({passed}): the kernel decodes."
+            count = sum(weight.numel() for weight in large[0].decoder.parameters())
+            too_large = f"This decoder is too large for the browser ({count:,} weights): the kernel decodes."
         groups.append(group)
         models.append(list(members.values()))
         codes += numbers
@@ -102,7 +102,7 @@ def describe(model: Models, images: Images | None, along: str | None) -> Describ
     with np.errstate(over="ignore"):
         packed = np.concatenate([one.numpy().ravel() for one in weights] or [np.zeros(0, np.float32)]).astype("<f2")
     floats = np.concatenate([one.ravel() for one in codes] or [np.zeros(0)]).astype("<f4")
-    packs = {"weights": packed.tobytes(), "codes": floats.tobytes(), "pictures": shown.cpu().byte().numpy().tobytes()}
+    packs = {"weights": packed.tobytes(), "codes": floats.tobytes(), "pictures": shown.byte().numpy().tobytes()}
     return Described(told, packs, models, too_large)
 
 
@@ -157,10 +157,8 @@ def _decoder(model: VAE, weights: list[Tensor]) -> dict[str, Any]:
         else:
             raise ValueError(f"the browser knows no {type(layer).__name__}")
     packed.append(model.output_bias.detach().cpu().float())
-    counts = {"weights": sum(one.numel() for one in packed), "products an image": products}
-    for (what, count), most in zip(counts.items(), LARGEST, strict=True):
-        if count > most:
-            return {"layers": None, "mean": mean, "large": f"{count:,} {what}, at most {most:,}"}
+    if sum(one.numel() for one in packed) > LARGEST[0] or products > LARGEST[1]:
+        return {"layers": None, "mean": mean}
     weights += packed
     return {"layers": layers, "mean": mean}
 

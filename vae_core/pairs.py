@@ -115,7 +115,7 @@ def onset(kappas: Sequence[float], nats: Sequence[float]) -> Onset:
 
 def squared_distance(pair: Tensor) -> float:
     """``||x1 - x2||^2`` of a uint8 ``pair`` ``(2, C, H, W)``, summed over pixels, squared grey levels of [0, 1]."""
-    first, second = pair.cpu().double() / 255
+    first, second = pair.double() / 255
     return (first - second).square().sum().item()
 
 
@@ -129,7 +129,7 @@ def on_a_line(pair: Tensor) -> Tensor:
 
     Squared error between points of the line is preserved, so kappa is that of the images.
     """
-    first, second = (pair.cpu().double() / 255).flatten(1)
+    first, second = (pair.double() / 255).flatten(1)
     direction = (second - first) / (second - first).norm()
     return torch.stack([first @ direction, second @ direction]).float().reshape(2, 1, 1, 1)
 
@@ -209,7 +209,7 @@ def train_pair(
     )
     records = list(train(model, images, config, validation=images.repeat(max(1, 100 // len(images)), 1, 1, 1)))
     before, after = records[-2].validation_elbo or 0.0, records[-1].validation_elbo or 0.0
-    return Trained(model.cpu(), before - after)
+    return Trained(model, before - after)
 
 
 def quiet(model: VAE) -> None:
@@ -248,7 +248,7 @@ def measure(model: VAE, pair: Tensor, *, seed: int = 0) -> Measured:
         drawn.off.median().item(),
         place(zero, pair).along.item(),
         place(model.reconstruct(x), pair).along.abs().mean().item(),
-        ((first - second).abs() > 0.01).cpu().double().mean().item(),
+        ((first - second).abs() > 0.01).double().mean().item(),
     )
 
 

@@ -55,8 +55,6 @@ def fit(
 ) -> Run:
     """Train a new model on uint8 ``(N, C, H, W)`` images, with one line that says how long and a progress bar.
 
-    Wherever it was trained, the model comes back on the CPU.
-
     It warns in one line, with the remedy, when the loss makes collapse certain, when the model has collapsed, and
     when a learned sigma is held at an end of its range. The weights depend on the seed of ``train_config``;
     ``output_bias="data_mean"`` takes the mean of ``images``. With a folder ``cache`` the run is kept there, and a
@@ -70,19 +68,12 @@ def fit(
     """
     if cache is None:
         return train_run(model_config, train_config, images)
-    from filelock import FileLock, Timeout
+    from filelock import FileLock
 
     key = run_key(model_config, train_config, pixels(images))
     folder = Path(cache) / key
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_suffix(".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"waiting for another process that trains {folder}", flush=True)
-        lock.acquire()
-    with lock:
-        lock.release()  # the second of two acquisitions
+    with FileLock(folder.with_suffix(".lock")):
         if (folder / "run.json").exists():
             print(f"reused {folder}", flush=True)
             return load_run(folder)
@@ -111,7 +102,7 @@ def keep(run: Run, folder: Path) -> Run:
 
 def runs_folder() -> Path:
     """Where the notebooks keep their trainings: ``$VAE_CORE_RUNS``, else ``build/runs`` under the current folder."""
-    return Path(os.environ.get("VAE_CORE_RUNS") or "build/runs").expanduser().absolute()
+    return Path(os.environ.get("VAE_CORE_RUNS") or "build/runs")
 
 
 def __getattr__(name: str) -> Any:
@@ -121,10 +112,8 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'vae_core.runs' has no attribute {name!r}")
 
 
-def load_run(path: str | Path, device: str | None = None) -> Run:
-    """A run that :func:`fit` kept, from its folder; its model on the CPU unless a ``device`` is named.
-
-    It does not matter on which device it was trained.
+def load_run(path: str | Path) -> Run:
+    """A run that :func:`fit` kept, from its folder.
 
     Raises:
         ValueError: when the folder holds no run, one of another format, or a damaged or changed one.
@@ -146,7 +135,7 @@ def load_run(path: str | Path, device: str | None = None) -> Run:
         model.load_state_dict(tensors)
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"{folder} is damaged ({' '.join(str(error).split())}): train again") from None
-    model.to(pick_device(device or "cpu"))
+    model.to(pick_device(train_config.device))
     return Run(model, records, model_config, train_config, data, forecast, folder)
 
 
@@ -227,7 +216,6 @@ def train_run(
             bar.set_postfix_str(f"elbo {record.elbo:.1f} {unit}", refresh=False)
     if not quiet:
         warn(line for line in warnings(run) if line not in foretold)
-    model.cpu()
     return run
 
 
