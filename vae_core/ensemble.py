@@ -31,7 +31,7 @@ class Member(NamedTuple):
     """
 
     training: TrainConfig
-    model: VAE  # as it was at the last record
+    model: VAE  # as it was at the last record, on the CPU
     earlier: VAE  # as it was at the last record within the first four fifths of the steps, or at the start
     records: list[Record]
     diverged: bool
@@ -106,7 +106,7 @@ def train_many(
     for member, (training, model) in enumerate(zip(trainings, models, strict=True)):
         before = copy.deepcopy(model)
         for one, rows in ((model, good), (before, earlier)):
-            one.load_state_dict({name: weight[member] for name, weight in rows.items()})
+            one.cpu().load_state_dict({name: weight[member] for name, weight in rows.items()})
         found.append(Member(training, model, before, records[member], not bool(alive[member])))
     return found
 
@@ -135,7 +135,7 @@ def _steps(stacked: VAE, sets: Tensor, trainings: Sequence[TrainConfig]) -> Iter
             chosen = torch.stack(places)[whose].to(sets.device)  # (M, B)
             eps = torch.stack([noise((chosen.shape[1], latent), s, step, "train") for s in seeds])[whose]
             if step == 0 or common.beta_warmup:
-                betas = sets.new_tensor([training.beta_at(step, steps) for training in trainings])
+                betas = torch.tensor([one.beta_at(step, steps) for one in trainings], dtype=sets.dtype).to(sets)
             rate = common.learning_rate_at(step, steps)
             for group in optimiser.param_groups:
                 group["lr"] = rate

@@ -129,7 +129,6 @@ def _plan(jobs: list[Job], cache: Path | None, measure: Callable[[Run], Any] | N
         for i, folder, how in zip(indices, folders, measures, strict=True):
             try:
                 run = load_run(folder or "")
-                run.model.cpu()
             except ValueError as error:
                 yield Fitted(i, None, None, in_one_line(error), False)
                 continue
@@ -178,7 +177,7 @@ def _train(
 
 
 def _measure(runs: Sequence[Run | str], measures: list) -> Ends:
-    """Each run with its model on the CPU, what was measured of it, and what went wrong."""
+    """Each run, what was measured of it, and what went wrong."""
     ends: Ends = []
     for run, measure in zip(runs, measures, strict=True):
         if isinstance(run, str):
@@ -190,7 +189,7 @@ def _measure(runs: Sequence[Run | str], measures: list) -> Ends:
                 measured = measure(run) if measure else None
         except Exception as reason:
             error = in_one_line(reason)
-        ends.append((run._replace(model=run.model.cpu()), measured, error))
+        ends.append((run, measured, error))
     return ends
 
 

@@ -37,7 +37,7 @@ class TrainedOn(NamedTuple):
 class Run(NamedTuple):
     """A trained model and how it got there."""
 
-    model: VAE
+    model: VAE  # on the CPU, unless load_run was asked for another device
     records: list[Record]
     model_config: VAEConfig
     train_config: TrainConfig
@@ -112,11 +112,12 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'vae_core.runs' has no attribute {name!r}")
 
 
-def load_run(path: str | Path) -> Run:
-    """A run that :func:`fit` kept, from its folder.
+def load_run(path: str | Path, device: str | None = None) -> Run:
+    """A run that :func:`fit` kept, from its folder: its model on ``device``, else on the CPU, wherever it was trained.
 
     Raises:
-        ValueError: when the folder holds no run, one of another format, or a damaged or changed one.
+        ValueError: when the folder holds no run, one of another format, or a damaged or changed one; and when there is
+            no such device here.
     """
     folder = Path(path)
     if not (folder / "run.json").exists():
@@ -135,7 +136,7 @@ def load_run(path: str | Path) -> Run:
         model.load_state_dict(tensors)
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"{folder} is damaged ({' '.join(str(error).split())}): train again") from None
-    model.to(pick_device(train_config.device))
+    model.to(pick_device(device or "cpu"))
     return Run(model, records, model_config, train_config, data, forecast, folder)
 
 
@@ -216,6 +217,7 @@ def train_run(
             bar.set_postfix_str(f"elbo {record.elbo:.1f} {unit}", refresh=False)
     if not quiet:
         warn(line for line in warnings(run) if line not in foretold)
+    run.model.cpu()
     return run
 
 
