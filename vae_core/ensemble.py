@@ -89,18 +89,8 @@ def train_many(
             seconds = time.perf_counter() - began
             for member in alive.nonzero()[:, 0].tolist():
                 reconstruction, kl = means[member]
-                records[member].append(
-                    Record(
-                        step=step,
-                        epoch=step / per_epoch,
-                        elbo=reconstruction - kl,
-                        reconstruction=reconstruction,
-                        kl=kl,
-                        learning_rate=rate,
-                        seconds=seconds,
-                        sigma=sigmas[member],
-                    )
-                )
+                record = Record(step, step / per_epoch, reconstruction - kl, reconstruction, kl, rate, seconds)
+                records[member].append(record._replace(sigma=sigmas[member]))
             bar.update(step - bar.n)
     found = []
     for member, (training, model) in enumerate(zip(trainings, models, strict=True)):

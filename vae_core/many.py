@@ -19,7 +19,7 @@ from vae_core.jobs import finished, in_one_line, one_thread
 from vae_core.keys import digest, key_of, run_facts, unlike
 from vae_core.model import VAE, VAEConfig
 from vae_core.objective import collapse_forecast
-from vae_core.runs import Run, keep, load_run, pixels, train_run, trained_on, warnings
+from vae_core.runs import Run, alone, keep, load_run, pixels, train_run, trained_on, warnings
 from vae_core.train import TrainConfig
 
 STACKED = 20_000  # weights: models with at most so many are trained many in one program
@@ -208,8 +208,5 @@ def _fit_stacked(model: VAEConfig, trainings: list[TrainConfig], given: Tensor |
 
 def _keep_once(run: Run, folder: Path) -> Run:
     """The run, written into its folder unless another process has."""
-    from filelock import FileLock
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
+    with alone(folder):
         return run._replace(path=folder) if (folder / "run.json").exists() else keep(run, folder)

@@ -46,16 +46,13 @@ def evaluate(model: VAE, images: Tensor, *, seed: int = 0, chunk: int = 1000) ->
         reconstruction.append(terms.reconstruction.cpu().double())
         kl.append(terms.kl.cpu().double())
         squares.append((model.reconstruct(x) - x.cpu()).square().flatten(1).mean(1).double())
-    by_image = torch.cat(reconstruction)
-    by_dimension = torch.cat(kl)
-    total = by_image - by_dimension.sum(1)
+    by_image, by_dimension = torch.cat(reconstruction), torch.cat(kl)
+    divergence = by_dimension.sum(1)
+    total, reconstructed, diverged = (Mean.of(one) for one in (by_image - divergence, by_image, divergence))
     return Evaluation(
-        elbo=Mean.of(total).value,
-        elbo_error=Mean.of(total).error,
-        reconstruction=by_image.mean().item(),
-        reconstruction_error=Mean.of(by_image).error,
-        kl=by_dimension.sum(1).mean().item(),
-        kl_error=Mean.of(by_dimension.sum(1)).error,
+        *total,
+        *reconstructed,
+        *diverged,
         kl_per_dimension=tuple(by_dimension.mean(0).tolist()),
         squared_error=torch.cat(squares).mean().item(),
         images=len(images),

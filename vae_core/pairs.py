@@ -137,19 +137,18 @@ def on_a_line(pair: Tensor) -> Tensor:
 @torch.no_grad()
 def on_images(model: VAE, pair: Tensor) -> VAE:
     """A ``model`` of points :func:`on_a_line` as one of images ``(C, H, W)``, which it draws on that line."""
-    device = model.output_bias.device
-    first, second = (pair.to(device).float() / 255).flatten(1)
+    first, second = (pair.to(model.output_bias.device).float() / 255).flatten(1)
     shape = (pair.shape[1], pair.shape[2], pair.shape[3])
     direction = (second - first) / (second - first).norm()
-    whole = VAE(replace(model.config, image_shape=shape)).to(device)
+    whole = VAE(replace(model.config, image_shape=shape))
     onto, back = nn.Linear(1, 1), nn.Linear(1, 1, bias=False)
-    onto.weight, onto.bias = nn.Parameter(direction[None]), nn.Parameter(torch.zeros(1, device=device))
+    onto.weight, onto.bias = nn.Parameter(direction[None]), nn.Parameter(torch.zeros(1))
     back.weight = nn.Parameter(direction[:, None].clone())
     whole.encoder = nn.Sequential(nn.Flatten(), onto, *list(model.encoder.children())[1:])
     whole.decoder = nn.Sequential(*list(model.decoder.children())[:-1], back, nn.Unflatten(1, shape))
     at = first + (model.output_bias.flatten() - first @ direction) * direction
     whole.output_bias = nn.Parameter(at.reshape(shape))
-    return whole
+    return whole.to(model.output_bias.device)
 
 
 class Place(NamedTuple):
@@ -200,15 +199,7 @@ def train_pair(
         quiet(model)
     batch = settings.pop("batch_size", len(images))
     epochs = math.ceil(steps * batch / len(images))
-    config = TrainConfig(
-        epochs=epochs,
-        batch_size=batch,
-        learning_rate=learning_rate,
-        warmup=warmup,
-        seed=seed,
-        log_every=math.ceil(steps / 5),
-        **settings,
-    )
+    config = TrainConfig(epochs, batch, learning_rate, warmup, seed=seed, log_every=math.ceil(steps / 5), **settings)
     records = list(train(model, images, config, validation=images.repeat(max(1, 100 // len(images)), 1, 1, 1)))
     before, after = records[-2].validation_elbo or 0.0, records[-1].validation_elbo or 0.0
     return Trained(model.cpu(), before - after)
