@@ -1,11 +1,10 @@
 """Dictionaries of tensors to and from disk, whole or not at all; never a pickle."""
 
-import hashlib
 from pathlib import Path
 
 from torch import Tensor
 
-from vae_core.provenance import write_bytes
+from vae_core.provenance import digest, write_bytes
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
@@ -20,7 +19,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
 
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     write_bytes(path, content)
-    return hashlib.sha256(content).hexdigest()
+    return digest(content)
 
 
 def load_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
@@ -35,7 +34,7 @@ def load_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
     if not path.exists():
         raise ValueError(f"{path} is missing: train again, or restore the file")
     content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != sha256:
+    if digest(content) != sha256:
         raise ValueError(f"{path} is damaged or was changed (its SHA-256 is another): train again, or restore the file")
     try:
         return load(content)

@@ -50,20 +50,28 @@ def engine_options(command: Callable) -> Callable:
 @click.argument("folder", type=click.Path(path_type=Path))
 @one_line_errors
 def runs(folder: Path) -> None:
-    """List the trainings kept in FOLDER by ``fit(..., cache=FOLDER)``, oldest first."""
+    """List the trainings kept in FOLDER by ``fit(..., cache=FOLDER)``, oldest first.
+
+    One that cannot be read is marked, with the reason. Exit code 2 where none can be read, though there are some.
+    """
     from vae_core.runs import find_runs, load_run
     from vae_core.scores import meaning
 
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder: expected the one given to fit(..., cache=...)")
-    for path in find_runs(folder):
-        run = load_run(path)
-        last = (
-            f"elbo {run.records[-1].elbo:.2f} nats after {run.records[-1].step} steps" if run.records else "untrained"
-        )
-        model, training = run.model_config, run.train_config
-        what = f"{model.architecture} latent_dim {model.latent_dim} {model.likelihood} beta {training.beta:g}"
-        click.echo(f"{path.name}  {what} seed {training.seed}: {last}; {meaning(run.model.measure, model)}")
+    found, unread = list(find_runs(folder)), 0
+    for path in found:
+        try:
+            run = load_run(path)
+            model, training, records = run.model_config, run.train_config, run.records
+            line = f"{model.architecture} latent_dim {model.latent_dim} {model.likelihood} beta {training.beta:g} seed "
+            last = f"elbo {records[-1].elbo:.2f} nats after {records[-1].step} steps" if records else "untrained"
+            line += f"{training.seed}: {last}; {meaning(run.model.measure, model)}"
+        except (ValueError, OSError) as error:
+            line, unread = f"CANNOT BE READ: {error}", unread + 1
+        click.echo(f"{path.name}  {line}")
+    if found and unread == len(found):
+        raise ValueError(f"no run in {folder} can be read")
 
 
 def data_options(command: Callable) -> Callable:

@@ -127,7 +127,7 @@ def _against(data: Images, sha256: str, limit: int | None = None, classify: bool
 
 def _measure_digits(point: Point, run: Run) -> list[Row]:
     against = _against(point.data, run.data.sha256, classify=True)
-    model, d, seed = run.model.cpu(), run.model_config.latent_dim, run.train_config.seed
+    model, d, seed = run.model, run.model_config.latent_dim, run.train_config.seed
     training, images = against.training.images, against.test.images
     test = images.float() / 255
     few = _given(point.data._replace(limit=2000, seed=0), "test", run.data.sha256).images
@@ -191,7 +191,7 @@ def _cifar_blur(name: str, own: Row) -> list[Point]:
 def _measure_blur(point: Point, run: Run) -> list[Row]:
     images, model, last = _given(point.data, "train", run.data.sha256).images, run.model_config, run.records[-1]
     x, kinds = images.float() / 255, _losses(run.model_config.image_shape)
-    found = detail(run.model.cpu(), images, seed=run.train_config.seed)
+    found = detail(run.model, images, seed=run.train_config.seed)
     own = {"likelihood": model.likelihood, "sigma": model.sigma}
     fifth = max(1, len(run.records) // 5)
     return [{
@@ -257,7 +257,7 @@ def ladder_row(model: VAE, drawn: Tensor, against: _Yardsticks) -> Row:
 
 def _measure_ladder(point: Point, run: Run) -> list[Row]:
     against = _against(point.data, run.data.sha256, DRAWN)
-    images, model, seed = against.training.images, run.model.cpu(), run.train_config.seed
+    images, model, seed = against.training.images, run.model, run.train_config.seed
     drawn = {point.labels["step"]: model.sample(DRAWN, seed=seed)}
     if point.labels["step"] == list(RUNGS)[-1]:
         drawn["mixture for z"] = sample_mixture(model, images, DRAWN, components=min(20, len(images)), seed=seed)

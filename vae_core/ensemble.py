@@ -31,7 +31,7 @@ class Member(NamedTuple):
     """
 
     training: TrainConfig
-    model: VAE  # as it was at the last record
+    model: VAE  # as it was at the last record, on the CPU
     earlier: VAE  # as it was at the last record within the first four fifths of the steps, or at the start
     records: list[Record]
     diverged: bool
@@ -89,24 +89,14 @@ def train_many(
             seconds = time.perf_counter() - began
             for member in alive.nonzero()[:, 0].tolist():
                 reconstruction, kl = means[member]
-                records[member].append(
-                    Record(
-                        step=step,
-                        epoch=step / per_epoch,
-                        elbo=reconstruction - kl,
-                        reconstruction=reconstruction,
-                        kl=kl,
-                        learning_rate=rate,
-                        seconds=seconds,
-                        sigma=sigmas[member],
-                    )
-                )
+                record = Record(step, step / per_epoch, reconstruction - kl, reconstruction, kl, rate, seconds)
+                records[member].append(record._replace(sigma=sigmas[member]))
             bar.update(step - bar.n)
     found = []
     for member, (training, model) in enumerate(zip(trainings, models, strict=True)):
         before = copy.deepcopy(model)
         for one, rows in ((model, good), (before, earlier)):
-            one.load_state_dict({name: weight[member] for name, weight in rows.items()})
+            one.cpu().load_state_dict({name: weight[member] for name, weight in rows.items()})
         found.append(Member(training, model, before, records[member], not bool(alive[member])))
     return found
 
@@ -135,7 +125,7 @@ def _steps(stacked: VAE, sets: Tensor, trainings: Sequence[TrainConfig]) -> Iter
             chosen = torch.stack(places)[whose].to(sets.device)  # (M, B)
             eps = torch.stack([noise((chosen.shape[1], latent), s, step, "train") for s in seeds])[whose]
             if step == 0 or common.beta_warmup:
-                betas = sets.new_tensor([training.beta_at(step, steps) for training in trainings])
+                betas = torch.tensor([one.beta_at(step, steps) for one in trainings], dtype=sets.dtype).to(sets)
             rate = common.learning_rate_at(step, steps)
             for group in optimiser.param_groups:
                 group["lr"] = rate

@@ -15,7 +15,8 @@ from vae_core.model import VAEConfig
 from vae_core.provenance import code_digest
 from vae_core.train import TrainConfig, pick_device
 
-CODE = ("data", "likelihood", "model", "objective", "train")  # a change in these can change a training
+CODE = ("checkpoint", "data", "likelihood", "model", "objective", "runs", "train")  # these can change a training
+CODE_OF_MANY = ("ensemble", "many")  # and these, one of many models in one program
 
 
 def run_facts(
@@ -30,7 +31,7 @@ def run_facts(
 
     ``threads`` is the number of torch's, else that of now; ``members`` are all trainings of a stacked one.
     """
-    code = (*CODE, "ensemble") if members else CODE
+    code = (*CODE, *CODE_OF_MANY) if members else CODE
     facts: dict[str, Any] = {
         "model": asdict(model_config),
         "train": asdict(train_config),

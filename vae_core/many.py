@@ -19,7 +19,7 @@ from vae_core.jobs import finished, in_one_line, one_thread
 from vae_core.keys import digest, key_of, run_facts, unlike
 from vae_core.model import VAE, VAEConfig
 from vae_core.objective import collapse_forecast
-from vae_core.runs import Run, keep, load_run, pixels, train_run, trained_on, warnings
+from vae_core.runs import Run, alone, keep, load_run, pixels, train_run, trained_on, warnings
 from vae_core.train import TrainConfig
 
 STACKED = 20_000  # weights: models with at most so many are trained many in one program
@@ -129,7 +129,6 @@ def _plan(jobs: list[Job], cache: Path | None, measure: Callable[[Run], Any] | N
         for i, folder, how in zip(indices, folders, measures, strict=True):
             try:
                 run = load_run(folder or "")
-                run.model.cpu()
             except ValueError as error:
                 yield Fitted(i, None, None, in_one_line(error), False)
                 continue
@@ -178,7 +177,7 @@ def _train(
 
 
 def _measure(runs: Sequence[Run | str], measures: list) -> Ends:
-    """Each run with its model on the CPU, what was measured of it, and what went wrong."""
+    """Each run, what was measured of it, and what went wrong."""
     ends: Ends = []
     for run, measure in zip(runs, measures, strict=True):
         if isinstance(run, str):
@@ -190,7 +189,7 @@ def _measure(runs: Sequence[Run | str], measures: list) -> Ends:
                 measured = measure(run) if measure else None
         except Exception as reason:
             error = in_one_line(reason)
-        ends.append((run._replace(model=run.model.cpu()), measured, error))
+        ends.append((run, measured, error))
     return ends
 
 
@@ -209,8 +208,5 @@ def _fit_stacked(model: VAEConfig, trainings: list[TrainConfig], given: Tensor |
 
 def _keep_once(run: Run, folder: Path) -> Run:
     """The run, written into its folder unless another process has."""
-    from filelock import FileLock
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
+    with alone(folder):
         return run._replace(path=folder) if (folder / "run.json").exists() else keep(run, folder)

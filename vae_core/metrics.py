@@ -45,17 +45,14 @@ def evaluate(model: VAE, images: Tensor, *, seed: int = 0, chunk: int = 1000) ->
         terms = elbo(forward, x, eps[start : start + chunk].to(x))
         reconstruction.append(terms.reconstruction.cpu().double())
         kl.append(terms.kl.cpu().double())
-        squares.append((model.reconstruct(x) - x).square().flatten(1).mean(1).cpu().double())
-    by_image = torch.cat(reconstruction)
-    by_dimension = torch.cat(kl)
-    total = by_image - by_dimension.sum(1)
+        squares.append((model.reconstruct(x) - x.cpu()).square().flatten(1).mean(1).double())
+    by_image, by_dimension = torch.cat(reconstruction), torch.cat(kl)
+    divergence = by_dimension.sum(1)
+    total, reconstructed, diverged = (Mean.of(one) for one in (by_image - divergence, by_image, divergence))
     return Evaluation(
-        elbo=Mean.of(total).value,
-        elbo_error=Mean.of(total).error,
-        reconstruction=by_image.mean().item(),
-        reconstruction_error=Mean.of(by_image).error,
-        kl=by_dimension.sum(1).mean().item(),
-        kl_error=Mean.of(by_dimension.sum(1)).error,
+        *total,
+        *reconstructed,
+        *diverged,
         kl_per_dimension=tuple(by_dimension.mean(0).tolist()),
         squared_error=torch.cat(squares).mean().item(),
         images=len(images),
@@ -103,7 +100,7 @@ def importance_weighted_bound(
         eps = noise((samples, model.config.latent_dim), seed, i, "importance").to(x)
         z = posterior.mean + posterior.deviation * eps  # (samples, latent_dim)
         seen = [_log_prob_of_one(x.expand(len(part), -1, -1, -1), model.decode(part)) for part in z.split(rows)]
-        by_image[i] = (torch.cat(seen) + log_ratio(posterior, eps)).double().logsumexp(0) - math.log(samples)
+        by_image[i] = (torch.cat(seen) + log_ratio(posterior, eps)).cpu().double().logsumexp(0) - math.log(samples)
     return Mean.of(by_image)
 
 
@@ -192,7 +189,7 @@ def _with_one_sigma(model: VAE, images: Tensor, eps: Tensor, chunk: int) -> Forw
     for start in range(0, len(images), chunk):
         x = images[start : start + chunk].to(model.output_bias) / 255
         _, likelihood = model(x, eps[start : start + chunk].to(x))
-        total += (x - likelihood.mean).square().double().sum().item()
+        total += (x - likelihood.mean).square().cpu().double().sum().item()
     sigma = max(SIGMA_RANGE[0], math.sqrt(total / images.numel()))
 
     def forward(x: Tensor, noise: Tensor) -> tuple[Posterior, Likelihood]:
@@ -212,7 +209,7 @@ def _as_seen(model: VAE, images: Tensor, seed: int) -> Tensor:
 
 
 class PairDistances(NamedTuple):
-    """Where n generated images fall, as mean squared distances a pixel in squared grey levels, each ``(n,)``."""
+    """Where n generated images fall, as mean squared distances a pixel in squared grey levels, ``(n,)`` on the CPU."""
 
     to_mean: Tensor  # to the arithmetic mean of the two images
     to_nearer: Tensor  # to the nearer of the two
@@ -232,7 +229,8 @@ def pair_distances(generated: Tensor, pair: Tensor) -> PairDistances:
         raise ValueError(f"a pair of images like {tuple(generated.shape[1:])} is needed, not {tuple(pair.shape)}")
     if pair.dtype != torch.uint8:
         raise ValueError(f"a pair of images must be uint8, not {pair.dtype}")
-    first, second = pair.to(generated.device).float() / 255
+    first, second = pair.cpu().float() / 255
+    generated = generated.cpu()
 
     def distance(image: Tensor) -> Tensor:
         return (generated - image).square().flatten(1).mean(1)

@@ -174,13 +174,13 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def sample(self, n: int, *, seed: int) -> Tensor:
-        """``n`` images decoded from the prior N(0, I): the decoder's means, ``(n, C, H, W)``, no pixel noise."""
-        return self.decode(noise((n, self.config.latent_dim), seed, "prior").to(self.output_bias)).mean
+        """``n`` images decoded from the prior N(0, I), on the CPU: decoder means, ``(n, C, H, W)``, no pixel noise."""
+        return self.decode(noise((n, self.config.latent_dim), seed, "prior").to(self.output_bias)).mean.cpu()
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
-        """The decoder's mean at the posterior mean of each image, ``(B, C, H, W)`` like ``x``."""
-        return self.decode(self.encode(x.to(self.output_bias)).mean).mean
+        """The decoder's mean at the posterior mean of each image, ``(B, C, H, W)`` like ``x``, on the CPU."""
+        return self.decode(self.encode(x.to(self.output_bias)).mean).mean.cpu()
 
 
 def _mlp(config: VAEConfig) -> tuple[nn.Module, nn.Module]:

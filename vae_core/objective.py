@@ -125,6 +125,7 @@ def collapse_forecast(images: Tensor, config: VAEConfig, beta: float = 1.0) -> F
         raise ValueError("a forecast needs at least one image")
     if not (math.isfinite(beta) and beta > 0):
         raise ValueError(f"beta must be a number above 0, not {beta!r}")
+    images = images.cpu()  # not every device has float64
     mean = sum(part.double().sum(0) for part in images.flatten(1).split(1000)) / len(images) / 255  # (P,)
     s2 = effective_variance(config, beta)
     if config.likelihood == "bernoulli":

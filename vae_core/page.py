@@ -84,10 +84,8 @@ def describe(model: Models, images: Images | None, along: str | None) -> Describ
         group["name"] = "" if along else next(iter(members))
         group |= {"along": along, "steps": list(members) if along else None, "first": 0}
         group["decoders"] = [_decoder(one, weights) for one in members.values()]
-        large = [one for one, told in zip(members.values(), group["decoders"], strict=True) if not told["layers"]]
-        if large:
-            count = sum(weight.numel() for weight in large[0].decoder.parameters())
-            too_large = f"This decoder is too large for the browser ({count:,} weights): the kernel decodes."
+        if large := [told.pop("large") for told in group["decoders"] if not told["layers"]]:
+            too_large = f"This decoder is too large for the browser ({large[0]}): the kernel decodes."
         groups.append(group)
         models.append(list(members.values()))
         codes += numbers
@@ -131,7 +129,7 @@ def _group(
 
 
 def _decoder(model: VAE, weights: list[Tensor]) -> dict[str, Any]:
-    """The layers of a decoder, its numbers appended to ``weights``; no layers where it is too large."""
+    """The layers of a decoder, its numbers appended to ``weights``; where it is too large none, and by what."""
     mean = "sigmoid" if model.config.likelihood == "bernoulli" else "identity"
     layers: list[dict[str, Any]] = []
     packed: list[Tensor] = []
@@ -157,8 +155,10 @@ def _decoder(model: VAE, weights: list[Tensor]) -> dict[str, Any]:
         else:
             raise ValueError(f"the browser knows no {type(layer).__name__}")
     packed.append(model.output_bias.detach().cpu().float())
-    if sum(one.numel() for one in packed) > LARGEST[0] or products > LARGEST[1]:
-        return {"layers": None, "mean": mean}
+    found = {"weights": sum(one.numel() for one in packed), "products an image": products}
+    for (what, count), most in zip(found.items(), LARGEST, strict=True):
+        if count > most:
+            return {"layers": None, "mean": mean, "large": f"{count:,} {what}, at most {most:,}"}
     weights += packed
     return {"layers": layers, "mean": mean}
 

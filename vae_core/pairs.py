@@ -115,7 +115,7 @@ def onset(kappas: Sequence[float], nats: Sequence[float]) -> Onset:
 
 def squared_distance(pair: Tensor) -> float:
     """``||x1 - x2||^2`` of a uint8 ``pair`` ``(2, C, H, W)``, summed over pixels, squared grey levels of [0, 1]."""
-    first, second = pair.double() / 255
+    first, second = pair.cpu().double() / 255
     return (first - second).square().sum().item()
 
 
@@ -129,7 +129,7 @@ def on_a_line(pair: Tensor) -> Tensor:
 
     Squared error between points of the line is preserved, so kappa is that of the images.
     """
-    first, second = (pair.double() / 255).flatten(1)
+    first, second = (pair.cpu().double() / 255).flatten(1)
     direction = (second - first) / (second - first).norm()
     return torch.stack([first @ direction, second @ direction]).float().reshape(2, 1, 1, 1)
 
@@ -137,7 +137,7 @@ def on_a_line(pair: Tensor) -> Tensor:
 @torch.no_grad()
 def on_images(model: VAE, pair: Tensor) -> VAE:
     """A ``model`` of points :func:`on_a_line` as one of images ``(C, H, W)``, which it draws on that line."""
-    first, second = (pair.float() / 255).flatten(1)
+    first, second = (pair.to(model.output_bias.device).float() / 255).flatten(1)
     shape = (pair.shape[1], pair.shape[2], pair.shape[3])
     direction = (second - first) / (second - first).norm()
     whole = VAE(replace(model.config, image_shape=shape))
@@ -148,7 +148,7 @@ def on_images(model: VAE, pair: Tensor) -> VAE:
     whole.decoder = nn.Sequential(*list(model.decoder.children())[:-1], back, nn.Unflatten(1, shape))
     at = first + (model.output_bias.flatten() - first @ direction) * direction
     whole.output_bias = nn.Parameter(at.reshape(shape))
-    return whole
+    return whole.to(model.output_bias.device)
 
 
 class Place(NamedTuple):
@@ -159,7 +159,8 @@ class Place(NamedTuple):
 
 
 def place(generated: Tensor, pair: Tensor) -> Place:
-    """The places of ``generated`` images ``(n, C, H, W)`` relative to a ``pair``, uint8 or floats in [0, 1]."""
+    """The places, on the CPU, of ``generated`` images ``(n, C, H, W)`` beside a ``pair``, uint8 or floats in [0, 1]."""
+    generated, pair = generated.cpu(), pair.cpu()
     first, second = pair.float() / 255 if pair.dtype == torch.uint8 else pair
     half = ((second - first) / 2).flatten()
     from_mean = (generated - (first + second) / 2).flatten(1)
@@ -171,7 +172,7 @@ def place(generated: Tensor, pair: Tensor) -> Place:
 
 
 class Trained(NamedTuple):
-    """A model of a pair, and whether its training had settled."""
+    """A model of a pair, on the CPU, and whether its training had settled."""
 
     model: VAE
     change: float  # of -ELBO over the last fifth of the steps, nats, at the same noise
@@ -198,18 +199,10 @@ def train_pair(
         quiet(model)
     batch = settings.pop("batch_size", len(images))
     epochs = math.ceil(steps * batch / len(images))
-    config = TrainConfig(
-        epochs=epochs,
-        batch_size=batch,
-        learning_rate=learning_rate,
-        warmup=warmup,
-        seed=seed,
-        log_every=math.ceil(steps / 5),
-        **settings,
-    )
+    config = TrainConfig(epochs, batch, learning_rate, warmup, seed=seed, log_every=math.ceil(steps / 5), **settings)
     records = list(train(model, images, config, validation=images.repeat(max(1, 100 // len(images)), 1, 1, 1)))
     before, after = records[-2].validation_elbo or 0.0, records[-1].validation_elbo or 0.0
-    return Trained(model, before - after)
+    return Trained(model.cpu(), before - after)
 
 
 def quiet(model: VAE) -> None:
@@ -236,11 +229,11 @@ class Measured(NamedTuple):
 
 def measure(model: VAE, pair: Tensor, *, seed: int = 0) -> Measured:
     """Measure a ``model`` of a ``pair``, uint8 ``(2, C, H, W)``, the information with 10,000 draws."""
-    samples, x = model.sample(1000, seed=seed), pair.float() / 255
+    samples, x = model.sample(1000, seed=seed), pair.cpu().float() / 255
     drawn = place(samples, pair)
     with torch.no_grad():
-        zero = model.decode(torch.zeros(1, model.config.latent_dim)).mean
-        first, second = nn.Sequential(*list(model.encoder.children())[:-1])(x)
+        zero = model.decode(torch.zeros(1, model.config.latent_dim).to(model.output_bias)).mean
+        first, second = nn.Sequential(*list(model.encoder.children())[:-1])(x.to(model.output_bias)).cpu()
     return Measured(
         information(model, pair, samples=5000, seed=seed).mutual_information,
         pair_distances(samples, pair).share_at_mean(),

@@ -71,7 +71,7 @@ def laplacian_energy(images: Tensor) -> Tensor:
     kernel = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]], dtype=images.dtype)
     channels = images.shape[1]
     filtered = F.conv2d(images, kernel.to(images.device).expand(channels, 1, 3, 3), groups=channels)
-    return filtered.square().flatten(1).mean(1)
+    return filtered.square().flatten(1).mean(1).cpu()
 
 
 def high_frequency_energy(images: Tensor) -> Tensor:

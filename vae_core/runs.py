@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,7 +38,7 @@ class TrainedOn(NamedTuple):
 class Run(NamedTuple):
     """A trained model and how it got there."""
 
-    model: VAE
+    model: VAE  # on the CPU, unless load_run was asked for another device
     records: list[Record]
     model_config: VAEConfig
     train_config: TrainConfig
@@ -59,7 +60,7 @@ def fit(
     when a learned sigma is held at an end of its range. The weights depend on the seed of ``train_config``;
     ``output_bias="data_mean"`` takes the mean of ``images``. With a folder ``cache`` the run is kept there, and a
     run of the same configs, images, code, versions, device and number of threads is loaded instead of trained; two
-    processes that ask for it at once train it once.
+    processes that ask for it at once train it once, and the one that waits says so.
 
     Raises:
         ValueError: as :func:`vae_core.train.train`, or when the kept run is damaged.
@@ -68,16 +69,29 @@ def fit(
     """
     if cache is None:
         return train_run(model_config, train_config, images)
-    from filelock import FileLock
-
-    key = run_key(model_config, train_config, pixels(images))
-    folder = Path(cache) / key
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
+    folder = Path(cache) / run_key(model_config, train_config, pixels(images))
+    with alone(folder):
         if (folder / "run.json").exists():
             print(f"reused {folder}", flush=True)
             return load_run(folder)
         return keep(train_run(model_config, train_config, images), folder)
+
+
+def alone(folder: Path) -> AbstractContextManager:
+    """In it no other process trains or keeps the run of ``folder``; one that does is told of, and was waited for.
+
+    Raises:
+        OSError: when there can be no such folder.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_suffix(".lock"))
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        print(f"another process trains {folder}: waiting for it, Ctrl-C ends the wait", flush=True)
+        return lock.acquire()
 
 
 def keep(run: Run, folder: Path) -> Run:
@@ -101,8 +115,8 @@ def keep(run: Run, folder: Path) -> Run:
 
 
 def runs_folder() -> Path:
-    """Where the notebooks keep their trainings: ``$VAE_CORE_RUNS``, else ``build/runs`` under the current folder."""
-    return Path(os.environ.get("VAE_CORE_RUNS") or "build/runs")
+    """The absolute path where notebooks keep their trainings: ``$VAE_CORE_RUNS``, else ``build/runs`` here."""
+    return Path(os.environ.get("VAE_CORE_RUNS") or "build/runs").expanduser().absolute()
 
 
 def __getattr__(name: str) -> Any:
@@ -112,11 +126,12 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'vae_core.runs' has no attribute {name!r}")
 
 
-def load_run(path: str | Path) -> Run:
-    """A run that :func:`fit` kept, from its folder.
+def load_run(path: str | Path, device: str | None = None) -> Run:
+    """A run that :func:`fit` kept, from its folder: its model on ``device``, else on the CPU, wherever it was trained.
 
     Raises:
-        ValueError: when the folder holds no run, one of another format, or a damaged or changed one.
+        ValueError: when the folder holds no run, one of another format, or a damaged or changed one; and when there is
+            no such device here.
     """
     folder = Path(path)
     if not (folder / "run.json").exists():
@@ -124,18 +139,18 @@ def load_run(path: str | Path) -> Run:
     facts = read_json(folder / "run.json")
     if facts.get("format") != FORMAT:
         raise ValueError(f"{folder} was written in format {facts.get('format')!r}, this is {FORMAT}: train again")
+    tensors = load_tensors(folder / "weights.safetensors", facts.get("weights_sha256", ""))
     try:
         model_config, train_config = VAEConfig(**facts["model"]), TrainConfig(**facts["train"])
         records = [Record(**record) for record in facts["records"]]
         data = TrainedOn(**facts["data"])
         answer, *ratios = facts["forecast"] or [None]
         forecast = None if answer is None else Forecast(answer, *map(float, ratios))
-        tensors = load_tensors(folder / "weights.safetensors", facts["weights_sha256"])
         model = VAE(model_config, seed=train_config.seed, data_mean=torch.zeros(model_config.image_shape))
         model.load_state_dict(tensors)
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{folder} is damaged ({' '.join(str(error).split())}): train again") from None
-    model.to(pick_device(train_config.device))
+    model.to(pick_device(device or "cpu"))
     return Run(model, records, model_config, train_config, data, forecast, folder)
 
 
@@ -216,6 +231,7 @@ def train_run(
             bar.set_postfix_str(f"elbo {record.elbo:.1f} {unit}", refresh=False)
     if not quiet:
         warn(line for line in warnings(run) if line not in foretold)
+    run.model.cpu()
     return run
 
 

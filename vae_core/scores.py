@@ -97,8 +97,8 @@ def score(model: VAE, against: Yardsticks, *, samples: int = 500) -> Scores:
 
     seen = as_meant(few, config.binarisation, seed, "reconstruct").float() / 255
     given = few.float() / 255
-    reconstructions = model.reconstruct(seen.to(model.output_bias)).cpu().float()
-    drawn = model.sample(len(against.test), seed=seed).cpu().float()
+    reconstructions = model.reconstruct(seen).float()
+    drawn = model.sample(len(against.test), seed=seed).float()
     training, test = against.training.float() / 255, against.test.float() / 255
     return Scores(
         measure=model.measure,
@@ -161,7 +161,7 @@ class Detail(NamedTuple):
 @torch.no_grad()
 def detail(model: VAE, training: torch.Tensor, *, seed: int = 0) -> Detail:
     """Hold the samples and the reconstructions of ``model`` against its uint8 ``training`` images, apart."""
-    few = training[:FEW]
+    few = training[:FEW].cpu()
     given, drawn = few.float() / 255, model.sample(FEW, seed=seed)
     rebuilt = model.reconstruct(given)
 
