@@ -171,7 +171,7 @@ def _apart(places: np.ndarray, distance: float) -> np.ndarray:
 
 def figures_folder() -> Path:
     """Where figures go: ``$VAE_CORE_FIGURES``, else ``build/figures``."""
-    return Path(os.environ.get("VAE_CORE_FIGURES") or "build/figures")
+    return Path(os.environ.get("VAE_CORE_FIGURES") or "build/figures").expanduser()
 
 
 def save(

@@ -212,19 +212,30 @@ def usable(need: int = NEED) -> int:
     return max(1, min(joblib.cpu_count(), usable_memory() // need))
 
 
-def usable_memory() -> int:
-    """Bytes of memory that are free, also within the limits of the containers (cgroups) that this process is in."""
+def usable_memory(root: Path = Path("/")) -> int:
+    """Bytes of memory that are free, also within the limits of the containers (cgroups) that this process is in.
+
+    ``root`` is the folder of ``proc`` and ``sys``.
+    """
     import psutil
 
-    found = [psutil.virtual_memory().available]
+    found, lines = [psutil.virtual_memory().available], []
     with contextlib.suppress(OSError):  # of systems that have none
-        group = PurePosixPath("/" + Path("/proc/self/cgroup").read_text().strip().splitlines()[-1].split(":/", 1)[-1])
-        for inner in (group, *group.parents):
-            folder = Path(f"/sys/fs/cgroup{inner}")
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    for line in lines:
+        _, kinds, group = line.split(":", 2)
+        if not kinds:
+            place, names, cached = "", ("memory.max", "memory.current"), "inactive_file"
+        elif "memory" in kinds.split(","):  # version 1
+            place, names, cached = "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes"), "total_inactive_file"
+        else:
+            continue
+        for inner in (PurePosixPath(group), *PurePosixPath(group).parents):
+            folder = root / "sys/fs/cgroup" / place / inner.relative_to("/")
             with contextlib.suppress(OSError, ValueError):  # no limit here
-                limit, used = (int((folder / name).read_text()) for name in ("memory.max", "memory.current"))
+                limit, used = (int((folder / name).read_text()) for name in names)
                 facts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-                found.append(max(0, limit - used + int(facts.get("inactive_file", 0))))
+                found.append(max(0, limit - used + int(facts.get(cached, 0))))
     return min(found)
 
 

@@ -102,7 +102,7 @@ def keep(run: Run, folder: Path) -> Run:
 
 def runs_folder() -> Path:
     """Where the notebooks keep their trainings: ``$VAE_CORE_RUNS``, else ``build/runs`` under the current folder."""
-    return Path(os.environ.get("VAE_CORE_RUNS") or "build/runs")
+    return Path(os.environ.get("VAE_CORE_RUNS") or "build/runs").expanduser()
 
 
 def __getattr__(name: str) -> Any:
