@@ -136,7 +136,9 @@ def _child(
 def _died(what: str, code: int | None) -> str:
     """What to say of a process that ended with such a code before it was done."""
     if code == -signal.SIGKILL:
-        return f"{what} died: killed by the system, most likely for memory; give fewer --jobs, smaller data or more memory"
+        return (
+            f"{what} died: killed by the system, most likely for memory; give fewer --jobs, smaller data or more memory"
+        )
     return f"{what} died with code {code}"
 
 

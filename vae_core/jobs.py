@@ -20,6 +20,8 @@ NEED = 2 << 30  # bytes that a job may take: the largest notebook took 2.0e9
 PATIENCE = 120  # seconds that a cluster may have no worker at all
 GONE = "the cluster is gone; the same command goes on from here"
 QUIET = {"TQDM_DISABLE": "1"}  # for processes that have not loaded tqdm yet: their bars would write over each other
+CGROUPS = {"": ("memory.max", "memory.current", "inactive_file")}  # files of the limit and the use, and what can go
+CGROUPS["memory"] = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")  # of version 1
 ANSWER = 15  # seconds that a scheduler and its first worker have to answer
 _ALONE = threading.RLock()
 _LISTENERS: dict[str, Callable[[dict[str, Any]], None]] = {}
@@ -138,15 +140,10 @@ def _dask(jobs: int, scheduler: str | None) -> Iterator[Any]:
     cluster = client = None
     try:
         if scheduler is None:
+            own = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
             # Dask's own variables would make torch slower, and stay in this process
             with dask.config.set({"distributed.nanny.pre-spawn-environ": {}}):
-                cluster = distributed.LocalCluster(
-                    n_workers=jobs,
-                    threads_per_worker=1,
-                    dashboard_address="127.0.0.1:0",
-                    silence_logs=logging.CRITICAL,
-                    env=QUIET,
-                )
+                cluster = distributed.LocalCluster(**own, silence_logs=logging.CRITICAL, env=QUIET)
         try:
             if scheduler is not None:
                 distributed.comm.get_address_host_port(scheduler, strict=True)
@@ -213,29 +210,20 @@ def usable(need: int = NEED) -> int:
 
 
 def usable_memory(root: Path = Path("/")) -> int:
-    """Bytes of memory that are free, also within the limits of the containers (cgroups) that this process is in.
-
-    ``root`` is the folder of ``proc`` and ``sys``.
-    """
+    """Bytes of memory that are free, also within the limits of this process's containers (cgroups) under ``root``."""
     import psutil
 
-    found, lines = [psutil.virtual_memory().available], []
+    found = [psutil.virtual_memory().available]
     with contextlib.suppress(OSError):  # of systems that have none
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    for line in lines:
-        _, kinds, group = line.split(":", 2)
-        if not kinds:
-            place, names, cached = "", ("memory.max", "memory.current"), "inactive_file"
-        elif "memory" in kinds.split(","):  # version 1
-            place, names, cached = "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes"), "total_inactive_file"
-        else:
-            continue
-        for inner in (PurePosixPath(group), *PurePosixPath(group).parents):
-            folder = root / "sys/fs/cgroup" / place / inner.relative_to("/")
-            with contextlib.suppress(OSError, ValueError):  # no limit here
-                limit, used = (int((folder / name).read_text()) for name in names)
-                facts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-                found.append(max(0, limit - used + int(facts.get(cached, 0))))
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, kinds, group = line.split(":", 2)
+            for kind in {*kinds.split(",")} & {*CGROUPS}:
+                for inner in (PurePosixPath(group), *PurePosixPath(group).parents):
+                    folder = root / "sys/fs/cgroup" / kind / inner.relative_to("/")
+                    with contextlib.suppress(OSError, ValueError):  # no limit here
+                        limit, used = (int((folder / name).read_text()) for name in CGROUPS[kind][:2])
+                        facts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                        found.append(max(0, limit - used + int(facts.get(CGROUPS[kind][2], 0))))
     return min(found)
 
 
@@ -299,11 +287,10 @@ def one_thread() -> Iterator[None]:
     import torch
     from threadpoolctl import threadpool_limits
 
-    with _ALONE:
+    with _ALONE, threadpool_limits(1, user_api="blas"):
         before = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            with threadpool_limits(1, user_api="blas"):
-                yield
+            yield
         finally:
             torch.set_num_threads(before)
