@@ -35,7 +35,7 @@ def main() -> None:
                                   its latent sliders as a page without a server
     """
     for name in ("stdout", "stderr"):  # either may have been closed by whoever started this
-        setattr(sys, name, getattr(sys, name) or Path(os.devnull).open("w"))
+        setattr(sys, name, getattr(sys, name) or Path(os.devnull).open("w"))  # noqa: SIM115
     # a grammar of addresses, most of a second to load, which jsonschema takes if it is there and no notebook needs
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -115,6 +116,9 @@ def open_engine(
 def _begin_process() -> None:
     """Leave Ctrl-C and progress bars to the parent, and end when the parent is gone."""
     os.environ |= QUIET
+    from tqdm import tqdm
+
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a process that is killed would leave behind
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
@@ -257,6 +261,8 @@ def finished(
                 result = pickle.loads(future.result())
             except CancelledError:
                 result = RuntimeError(GONE)
+            except BrokenProcessPool as error:
+                result = RuntimeError(f"{error} Most likely for memory: give fewer jobs, smaller data or more memory")
             except Exception as error:
                 result = error
             yield waiting.pop(future), result
