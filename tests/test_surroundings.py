@@ -127,7 +127,7 @@ def test_a_kernel_that_the_system_killed_is_named_with_its_cell_and_what_to_do(s
     write_pair(small / "notebooks", "02_more", parent, "import time; time.sleep(100)")
     done = run(small, "reproduce", "--jobs", "3")
     assert done.returncode == 1
-    memory = "died: killed by the system, most likely for memory; give fewer --jobs, smaller data or more memory"
+    memory = "died: killed by the system, likely for memory; give fewer --jobs, smaller data or more memory"
     assert f"failed: 00_draws in cell 2: its kernel {memory}; see build/notebooks/00_draws.ipynb" in done.stdout
     assert "failed: 01_more in cell 3: its kernel died with code -11; see" in done.stdout
     assert f"failed: 02_more: its process, at cell 2, {memory}" in done.stdout

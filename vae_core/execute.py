@@ -136,9 +136,7 @@ def _child(
 def _died(what: str, code: int | None) -> str:
     """What to say of a process that ended with such a code before it was done."""
     if code == -signal.SIGKILL:
-        return (
-            f"{what} died: killed by the system, most likely for memory; give fewer --jobs, smaller data or more memory"
-        )
+        return f"{what} died: killed by the system, likely for memory; give fewer --jobs, smaller data or more memory"
     return f"{what} died with code {code}"
 
 
@@ -151,8 +149,7 @@ def _environment(task: dict[str, Any], folder: Path, sockets: str) -> dict[str, 
         "VAE_CORE_RUNS": str(Path(runs).expanduser().resolve()), "JUPYTER_RUNTIME_DIR": sockets,
         "VAE_CORE_DEVICE": "cpu", "PYTHONHASHSEED": "0", "MATPLOTLIBRC": os.devnull,
     }  # fmt: skip
-    own = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR")
-    environment |= dict.fromkeys(own, str(folder / "jupyter"))
+    environment |= dict.fromkeys(("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"), str(folder / "jupyter"))
     environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(THREADS))
     if data:
         environment["VAE_CORE_DATA"] = str(Path(data).expanduser().resolve())

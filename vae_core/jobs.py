@@ -96,12 +96,10 @@ def open_engine(
             yield Engine(client.get_executor(pure=False), jobs, client)
         return
     before = set(multiprocessing.active_children())
-    executor: Executor
+    executor: Executor = ThreadPoolExecutor(jobs)
     if compute:
         context = multiprocessing.get_context("spawn")  # torch and its threads do not survive a fork
         executor = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_process)
-    else:
-        executor = ThreadPoolExecutor(jobs)
     try:
         yield Engine(executor, jobs)
     except BaseException:
@@ -262,7 +260,7 @@ def finished(
             except CancelledError:
                 result = RuntimeError(GONE)
             except BrokenProcessPool as error:
-                result = RuntimeError(f"{error} Most likely for memory: give fewer jobs, smaller data or more memory")
+                result = RuntimeError(f"{error} Likely for memory: give fewer jobs, smaller data or more memory")
             except Exception as error:
                 result = error
             yield waiting.pop(future), result
