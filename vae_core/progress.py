@@ -102,6 +102,8 @@ class Lines:
 
     def _show(self, bar: Any, name: str, words: str) -> None:
         """Words behind a name; a bar between them, and all of the name, where the terminal has room for them."""
+        if self._plain:
+            return
         columns = bar.format_dict["ncols"] or 80
         bar.bar_format = "{desc} {bar:20} {unit}" if columns > self._width + 64 else "{desc} {unit}"
         bar.unit = words if columns > self._width + 43 else words.replace("about ", "")
