@@ -113,6 +113,13 @@ def test_under_one_thread_threads_go_one_after_another() -> None:
     torch.set_num_threads(before)
 
 
+def test_a_process_that_the_system_killed_says_what_to_do() -> None:
+    with jobs.open_engine(1, compute=True) as engine:
+        [(number, error)] = jobs.finished([(os._exit, (1,))], engine.executor)
+    assert number == 0
+    assert str(error).endswith("Likely for memory: give fewer jobs, smaller data or more memory")
+
+
 SLEEPS = """
 import os, sys, time
 from vae_core import jobs

@@ -233,3 +233,8 @@ def test_one(tmp_path):
     assert (tmp_path / "begun").exists(), done.stdout
     assert "assert False" in done.stdout
     assert gone(tmp_path, patience=5) == []
+
+
+def test_make_lab_starts_for_root_too() -> None:
+    told = subprocess.run(["make", "-n", "lab", "READY="], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert ("--allow-root" in told.stdout.split()) is (os.geteuid() == 0)
