@@ -2,11 +2,13 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+import signal
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from faults import end
 from playwright.sync_api import Browser, Page, sync_playwright
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -38,6 +40,7 @@ def checkout(tmp_path: Path) -> Path:
     return copy
 
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # nohup ignores Ctrl-C, and what tests start would too
 torch.set_num_threads(1)  # small tensors: threads only get in each other's way
 
 
@@ -46,6 +49,16 @@ def _own_figures_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     """No test writes figures into the checkout."""
     monkeypatch.setenv("VAE_CORE_FIGURES", str(tmp_path / "figures"))
     os.environ.pop("VAE_CORE_DEVICE", None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails leaves nothing running that others would find."""
+    report = yield
+    folder = getattr(item, "funcargs", {}).get("tmp_path")
+    if report.failed and folder:
+        end(folder)
+    return report
 
 
 # --- a real Chromium, for tests/browser -------------------------------------------------------

@@ -1,5 +1,6 @@
 """What is left after ``vae-core reproduce`` was killed, for tests and for ``make stress``."""
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -43,6 +44,15 @@ def gone(root: Path, patience: float = 30) -> list[psutil.Process]:
     while (found := about(root)) and time.monotonic() < until:
         time.sleep(0.2)
     return found
+
+
+def end(root: Path) -> None:
+    """Kill the processes of a folder, but those through which this process itself computes."""
+    for process in about(root):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "multiprocessing" not in " ".join(process.info["cmdline"] or []):
+                for one in (*process.children(recursive=True), process):
+                    one.kill()
 
 
 def published(root: Path) -> dict[str, str]:

@@ -59,26 +59,38 @@ def test_cores_and_memory_set_the_number(monkeypatch: pytest.MonkeyPatch) -> Non
     assert jobs.usable() == 1
 
 
-@pytest.mark.parametrize(("limits", "least"), [
-    ({"/a/b": "1000000\n"}, 1000000 - 400000 + 100000), ({"/a": "500000", "/a/b": "max\n"}, 200000), ({"/": "9"}, 0),
-    ({"/a/b": "max"}, None), ({"/other": "5"}, None), (None, None),
-])  # fmt: skip
-def test_the_memory_of_containers_is_heeded(monkeypatch, limits: dict | None, least: int | None) -> None:
-    def read(path, *_: object, **__: object) -> str:
-        group = "/" + str(path.parent).removeprefix("/sys/fs/cgroup").strip("/")
-        if str(path) == "/proc/self/cgroup" and limits is not None:
-            return "0::/a/b\n"
-        if limits is None or group not in limits:
-            raise FileNotFoundError
-        known = {
-            "memory.max": limits[group],
-            "memory.current": "400000\n",
-            "memory.stat": "anon 3\ninactive_file 100000",
-        }
-        return known[path.name]
+V1 = {
+    "memory.limit_in_bytes": "1000000\n",
+    "memory.usage_in_bytes": "400000\n",
+    "memory.stat": "total_inactive_file 100000",
+}
+V2 = {"memory.max": "1000000\n", "memory.current": "400000\n", "memory.stat": "anon 3\ninactive_file 100000"}
+NONE = {"memory.limit_in_bytes": "9223372036854771712", "memory.max": "max\n"}
 
-    monkeypatch.setattr("pathlib.Path.read_text", read)
-    found = jobs.usable_memory()
+
+@pytest.mark.parametrize(("groups", "files", "least"), [
+    ("0::/a/b\n", {"a/b": V2}, 700_000),
+    ("0::/a/b\n", {"a": V2 | {"memory.max": "500000"}, "a/b": V2 | NONE}, 200_000),  # a limit of a group around it
+    ("0::/\n", {"": V2 | {"memory.max": "9"}}, 0),
+    ("0::/a/b\n", {"a/b": V2 | NONE}, None),
+    ("0::/a/b\n", {"other": V2}, None),
+    ("5:cpu,cpuacct:/a\n4:memory:/a/b\n0::/c\n", {"memory/a/b": V1}, 700_000),
+    ("4:memory:/docker/x\n1:name=systemd:/z\n", {"memory": V1}, 700_000),  # as within a container
+    ("4:cpu,memory:/a\n", {"memory/a": V1 | NONE, "memory": V1 | {"memory.limit_in_bytes": "500000"}}, 200_000),
+    ("4:memory:/a\n0::/\n", {"memory/a": V1 | NONE}, None),
+    ("5:cpu:/a\n", {"memory/a": V1, "cpu/a": V1}, None),
+    (None, {"": V2}, None),
+])  # fmt: skip
+def test_the_memory_of_containers_is_heeded(tmp_path, groups: str | None, files: dict, least: int | None) -> None:
+    for folder, content in files.items():
+        made = tmp_path / "sys/fs/cgroup" / folder
+        made.mkdir(parents=True, exist_ok=True)
+        for name, text in content.items():
+            (made / name).write_text(text)
+    if groups is not None:
+        (tmp_path / "proc/self").mkdir(parents=True)
+        (tmp_path / "proc/self/cgroup").write_text(groups)
+    found = jobs.usable_memory(tmp_path)
     assert found == least if least is not None else 10**7 < found <= psutil.virtual_memory().total
 
 
@@ -99,6 +111,13 @@ def test_under_one_thread_threads_go_one_after_another() -> None:
     assert seen == [("in", 1), ("out", 1)] * 3
     assert torch.get_num_threads() == 2
     torch.set_num_threads(before)
+
+
+def test_a_process_that_the_system_killed_says_what_to_do() -> None:
+    with jobs.open_engine(1, compute=True) as engine:
+        [(number, error)] = jobs.finished([(os._exit, (1,))], engine.executor)
+    assert number == 0
+    assert str(error).endswith("Likely for memory: give fewer jobs, smaller data or more memory")
 
 
 SLEEPS = """

@@ -1,10 +1,12 @@
 import fcntl
+import io
 import os
 import pty
 import struct
 import subprocess
 import sys
 import termios
+import threading
 from pathlib import Path
 
 import pytest
@@ -56,11 +58,73 @@ def test_nothing_is_said_of_what_is_not_known() -> None:
     assert clock(187.9) == "3:07"
 
 
+def test_a_log_says_now_and_then_where_the_notebooks_that_run_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vae_core.progress.PAUSE", 0.01)
+    said: list[str] = []
+    heard = threading.Event()
+
+    def say(line: str) -> None:
+        said.append(line)
+        if said.count("b: cell 3 of 4, 0:00, about 1:39 left") > 1:
+            heard.set()
+
+    lines = Lines([notebook(n) for n in "abc"], {"b": 99.9}, 2, say)
+    lines.hear({"notebook": "a", "cell": 0})
+    lines.hear({"notebook": "b", "cell": 3})
+    assert heard.wait(30)
+    lines.end("a", None, 1.0)
+    lines.close()
+    words = len(said)
+    assert set(said) == {
+        "a: started, 4 cells",
+        "b: started, 4 cells",
+        "a: cell 1 of 4, 0:00",
+        "b: cell 3 of 4, 0:00, about 1:39 left",
+        "a: done after 1 s; 1 of 3",
+    }
+    assert said.index("a: done after 1 s; 1 of 3") > len(said) - 1 - said[::-1].index("a: cell 1 of 4, 0:00")
+    lines._tick()
+    assert len(said) == words  # nothing after the end
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("columns", "told", "whole"), [
+    (120, "03_batch_average ###############      cell 3 of 4, 12:00, about 13:20 left", True),
+    (79, "03_batch_average cell 3 of 4, 12:00, about 13:20 left", True),
+    (50, "03_batch_avera cell 3 of 4, 12:00, 13:20 left", False),
+    (40, "03_b cell 3 of 4, 12:00, 13:20 left", False),
+])  # fmt: skip
+def test_a_narrow_terminal_loses_the_bar_and_never_the_words(
+    monkeypatch: pytest.MonkeyPatch, columns: int, told: str, whole: bool
+) -> None:
+    now, name, seen = 0.0, "03_batch_average", Terminal()
+    monkeypatch.setattr("vae_core.progress.time.monotonic", lambda: now)
+    monkeypatch.setattr("sys.stderr", seen)
+    monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda _: (columns, 30))
+    lines = Lines([notebook(name)], {name: 1520.0}, 1, print)
+    lines.hear({"notebook": name, "cell": 3})
+    now = 720.0
+    with lines._lock:
+        lines._show(lines._bars[name], name, lines._where(name))
+    seen.truncate(seen.seek(0))
+    lines._bars[name].refresh()
+    lines._tell_all()
+    assert told in seen.getvalue()
+    about = "about " if whole else ""
+    assert f"0 of 1 notebooks, 12:00, {about}13:20 left" in seen.getvalue()
+    lines.close()
+
+
 @pytest.mark.notebook
-def test_a_terminal_has_a_moving_line_a_notebook_and_one_for_all(small: Path) -> None:  # noqa: F811
+@pytest.mark.parametrize("columns", [100, 40])
+def test_a_terminal_has_a_moving_line_a_notebook_and_one_for_all(small: Path, columns: int) -> None:  # noqa: F811
     write_pair(small / "notebooks", "01_slow", "import time; time.sleep(3)")
     ours, theirs = pty.openpty()
-    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
     process = subprocess.Popen(
         [sys.executable, "-m", "vae_core", "reproduce", "--jobs", "1"],
         cwd=small, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs,
@@ -78,7 +142,7 @@ def test_a_terminal_has_a_moving_line_a_notebook_and_one_for_all(small: Path) ->
     os.close(ours)
     assert process.wait(30) == 0
     told = seen.decode()
-    assert "01_slow  █████" in told.replace("▎", "█").replace("▌", "█")
+    assert ("01_slow  █████" in told.replace("▎", "█").replace("▌", "█")) is (columns == 100)
     assert "cell 2 of 2, 0:0" in told
     assert "waits" in told
     assert "1 of 2 notebooks, 0:" in told

@@ -6,16 +6,15 @@ Every chart is 720 pixels wide, has one message as its title, labels its lines a
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vae_core.figures import COLOURS, DPI, MARGIN, STYLE, TEXT, WIDTH, text_at, wrap
+from vae_core.figures import COLOURS, DPI, MARGIN, STYLE, TEXT, WIDTH, styled, text_at, wrap
 
 
 def frame(title: str, height: float, *, left: float, foot: float = 84, right: float = 0.04) -> tuple[Figure, Axes]:
-    """A figure with a wrapped title and axes of ``height`` pixels under it, to be drawn on in ``rc_context(STYLE)``.
+    """A figure with a wrapped title and axes of ``height`` pixels under it, to be drawn on where it is ``styled``.
 
     ``left`` and ``right`` are the shares of the width that stay free beside the axes, ``foot`` the pixels under them.
     """
@@ -38,7 +37,7 @@ class Spread(NamedTuple):
 
 def spreads(title: str, rows: Sequence[Spread], *, label: str, mark: float, mark_label: str) -> Figure:
     """Medians and the range of the middle 90% on a log axis, with a marked value."""
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure, axes = frame(title, 46 * len(rows) + 30, left=0.36)
         for at, row in enumerate(rows):
             low, middle, high = np.quantile(row.values, [0.05, 0.5, 0.95])
@@ -63,7 +62,7 @@ class Dot(NamedTuple):
 
 def dots(title: str, rows: Sequence[Dot], *, label: str) -> Figure:
     """Numbers side by side on one axis, each written beside its dot."""
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure, axes = frame(title, 46 * len(rows), left=0.42)
         for at, row in enumerate(rows):
             axes.plot([row.value], [at], "o", color=COLOURS[row.colour], markersize=10)
@@ -78,7 +77,7 @@ def dots(title: str, rows: Sequence[Dot], *, label: str) -> Figure:
 
 def curve(title: str, x: Sequence[float], y: Sequence[float], *, across: str, up: str) -> Figure:
     """One line through a few measured points, each with its value, on a logarithmic axis."""
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure, axes = frame(title, 380, left=0.16)
         axes.plot(x, y, "o-", color=COLOURS[0], markersize=9)
         for at, value in zip(x, y, strict=True):
@@ -111,7 +110,7 @@ def columns(title: str, names: Sequence[str], parts: Mapping[str, Sequence[Colum
     """
     line, head = 44, 56  # pixels: of a row, and of the measures' names
     block = head + line * len(names) + 40
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure, whole = frame(title, block * len(parts), left=first, foot=0)
         pixels, top = figure.get_figheight() * DPI, 0.0
         start = pixels * (1 - whole.get_position().y1) - 8
@@ -145,7 +144,7 @@ def lines(title: str, curves: Sequence[tuple[str, np.ndarray, np.ndarray]], *, a
     """Smooth curves over the same points of one axis, each with its name above it, where they are furthest apart."""
     apart = np.diff(np.sort(np.stack([y for _, _, y in curves]), axis=0), axis=0)
     at = int(apart.min(axis=0).argmax()) if len(curves) > 1 else len(curves[0][1]) // 2
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure, axes = frame(title, 340, left=0.16)
         for i, (name, x, y) in enumerate(curves):
             axes.plot(x, y, color=COLOURS[i], linewidth=2.5)
@@ -193,7 +192,7 @@ def panels(
     ``right`` is the share of the width that the names of the lines take.
     """
     step = height + 84
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure, whole = frame(title, step * len(parts) - 30, left=0.14, right=right)
         box, tall = whole.get_position(), figure.get_figheight() * DPI
         whole.remove()

@@ -1,5 +1,6 @@
 """The command line: words to calls. Everything heavy is imported inside the commands."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ def main() -> None:
     vae-core export FOLDER/RUN -o page.html
                                   its latent sliders as a page without a server
     """
+    for name in ("stdout", "stderr"):  # either may have been closed by whoever started this
+        setattr(sys, name, getattr(sys, name) or Path(os.devnull).open("w"))  # noqa: SIM115
     from vae_core.download import data_root
 
     data_root()  # and so what is meant by $VAE_CORE_DATA, here and in kernels that start elsewhere

@@ -1,6 +1,8 @@
 """Commands about trainings that were kept. Everything heavy is imported inside them."""
 
 import functools
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,28 +11,44 @@ from typing import Any
 import click
 
 
+def _stop(number: int, _: Any) -> None:
+    raise KeyboardInterrupt(number)
+
+
 def one_line_errors(command: Callable) -> Callable:
-    """What went wrong in one line and exit code 2; Ctrl-C is 130."""
+    """What went wrong in one line, with the file's name, and exit code 2; Ctrl-C is 130 and SIGTERM 143."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
+        before = signal.signal(signal.SIGTERM, _stop)
         try:
             return command(*args, **kwargs)
         except BrokenPipeError:
             raise  # whoever read our words has heard enough; click knows what to do
         except (ValueError, OSError, RuntimeError) as error:
-            message = " ".join(str(getattr(error, "strerror", None) or error).split())
-            click.echo(f"vae-core: {message}", err=True)
+            words = str(getattr(error, "strerror", None) or error)
+            files = [str(getattr(error, name, None) or "") for name in ("filename", "filename2")]
+            told = [*(file for file in files if file not in words), words]
+            click.echo(f"vae-core: {' '.join(': '.join(told).split())}", err=True)
             sys.exit(2)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             click.echo("vae-core: stopped; finished work is kept", err=True)
-            sys.exit(130)
+            sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
     return run
 
 
 def engine_options(command: Callable) -> Callable:
-    """Where jobs run."""
+    """Where jobs run. Where Ctrl-C does nothing, as under nohup, the command first says how to stop it."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            click.echo(f"vae-core: Ctrl-C is ignored here; to stop: kill {os.getpid()}", err=True)
+        return command(*args, **kwargs)
+
     for option in (
         click.option("--scheduler", metavar="ADDRESS", help="Run on the Dask cluster of tcp://HOST:PORT."),
         click.option(
@@ -42,8 +60,8 @@ def engine_options(command: Callable) -> Callable:
         ),
         click.option("--jobs", type=click.IntRange(1), help="At once; as many as cores and memory carry if not given."),
     ):
-        command = option(command)
-    return command
+        run = option(run)
+    return run
 
 
 @click.command()

@@ -8,9 +8,9 @@ import contextlib
 import json
 import os
 import platform
-import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,7 +23,7 @@ from typing import Any
 from vae_core import fresh, jobs, provenance
 
 THREADS = 1  # of every reproduced kernel: the same bytes however many run at once
-STARTS = 60  # seconds to wait for kernels that start before this one
+LONG = 60  # characters: of a temporary folder in which a path still is short enough for a socket
 
 
 def run(task: dict[str, Any], topic: str) -> dict[str, Any]:
@@ -37,14 +37,17 @@ def run(task: dict[str, Any], topic: str) -> dict[str, Any]:
     Cells are told under ``topic``.
     """
     unwanted = jobs.unwanted(topic)
-    with _folder(task["folder"]) as folder:
+    place = "/tmp" if len(tempfile.gettempdir()) > LONG else None
+    short = tempfile.TemporaryDirectory(prefix="vae_core-", dir=place, ignore_cleanup_errors=True)
+    with _folder(task["folder"]) as folder, short as sockets:
         (folder / "sweeps").mkdir()
         for name, text in task["sweeps"].items():
             (folder / "sweeps" / f"sweep_{name}.json").write_text(text, encoding="utf-8")
         (folder / "source.ipynb").write_text(task["source"], encoding="utf-8")
         (folder / "task.json").write_text(json.dumps(task | {"source": "", "sweeps": [*task["sweeps"]]}))
         began = time.monotonic()
-        told, error = _child(task, folder, lambda cell: jobs.tell(topic, {"notebook": task["name"], "cell": cell}),
+        told, error = _child(task, folder, sockets,
+                             lambda cell: jobs.tell(topic, {"notebook": task["name"], "cell": cell}),
                              unwanted)  # fmt: skip
         output = folder / "executed.ipynb"
         made = folder / "figures"
@@ -76,7 +79,7 @@ def _folder(given: str | None) -> Iterator[Path]:
 
 
 def _child(
-    task: dict[str, Any], folder: Path, cell: Callable[[int], None], unwanted: Callable[[], bool]
+    task: dict[str, Any], folder: Path, sockets: str, cell: Callable[[int], None], unwanted: Callable[[], bool]
 ) -> tuple[dict[str, Any], str | None]:
     """Start the process and wait for it; the last that it told, and what stopped it if it did not end by itself."""
     errors = folder / "stderr.txt"
@@ -86,7 +89,7 @@ def _child(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stream,
-            env=_environment(task, folder),
+            env=_environment(task, folder, sockets),
             cwd=task["root"] or folder,
             text=True,
             start_new_session=True,
@@ -125,21 +128,33 @@ def _child(
     if "failed" in last and not stopped:
         return last, None
     ending = errors.read_text().strip().splitlines()[-1:]
-    found = f"its process ended with code {process.returncode}" + (f": {ending[0]}" if ending else "")
+    found = _died(f"its process, at cell {last.get('cell', 0)},", process.returncode)
+    found += f": {ending[0]}" if ending else ""
     return last, stopped[0] if stopped else found
 
 
-def _environment(task: dict[str, Any], folder: Path) -> dict[str, str]:
-    """The variables of the process and of its kernel."""
+def _died(what: str, code: int | None) -> str:
+    """What to say of a process that ended with such a code before it was done."""
+    if code == -signal.SIGKILL:
+        return f"{what} died: killed by the system, likely for memory; give fewer --jobs, smaller data or more memory"
+    return f"{what} died with code {code}"
+
+
+def _environment(task: dict[str, Any], folder: Path, sockets: str) -> dict[str, str]:
+    """The variables of the process and of its kernel, where nothing is left of what the user set for Jupyter."""
     data = os.environ.get("VAE_CORE_DATA") or task["data"]
+    runs = os.environ.get("VAE_CORE_RUNS") or task["runs"] or folder / "runs"
     environment = os.environ | {
         "VAE_CORE_FIGURES": str(folder / "figures"), "VAE_CORE_SWEEPS": str(folder / "sweeps"),
-        "VAE_CORE_RUNS": os.environ.get("VAE_CORE_RUNS") or task["runs"] or str(folder / "runs"),
-        "VAE_CORE_DEVICE": "cpu", "PYTHONHASHSEED": "0",
+        "VAE_CORE_RUNS": str(Path(runs).expanduser().resolve()), "JUPYTER_RUNTIME_DIR": sockets,
+        "VAE_CORE_DEVICE": "cpu", "PYTHONHASHSEED": "0", "MATPLOTLIBRC": os.devnull,
     }  # fmt: skip
+    environment |= dict.fromkeys(("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"), str(folder / "jupyter"))
     environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(THREADS))
     if data:
-        environment["VAE_CORE_DATA"] = str(Path(data).resolve())
+        environment["VAE_CORE_DATA"] = str(Path(data).expanduser().resolve())
+    for name in ("JUPYTER_PATH", "JUPYTER_CONFIG_PATH", "PYTHONSTARTUP"):
+        environment.pop(name, None)
     environment.pop("MPLBACKEND", None)  # would reach the kernel and hide inline figures
     environment.pop("MALLOC_TRIM_THRESHOLD_", None)  # Dask's, for workers of many small results; it slows torch
     environment.pop("TQDM_DISABLE", None)  # that of workers; an executed notebook shows its bars
@@ -151,11 +166,7 @@ def failure(executed: Any) -> dict[str, Any] | None:
 
     Papermill takes ``sys.exit(0)`` for success, and a cell that never ran leaves no error; both count here.
     """
-    number = 0
-    for cell in executed.cells:
-        if {"injected-parameters", "papermill-error-cell-tag"} & set(cell.metadata.get("tags", [])):
-            continue  # papermill's own
-        number += 1
+    for number, cell in enumerate(_own(executed.cells), start=1):
         if cell.cell_type != "code" or not cell.source.strip():
             continue
         for output in cell.outputs:
@@ -166,51 +177,57 @@ def failure(executed: Any) -> dict[str, Any] | None:
     return None
 
 
-def execute(source: Path, output: Path, parameters: dict[str, Any], tell: Any) -> dict[str, Any] | None:
-    """Run the notebook ``source`` into the file ``output``, telling of each cell; the failure, or ``None``.
+def _own(cells: Any) -> list[Any]:
+    """Those of the cells that are the source's, not papermill's."""
+    added = {"injected-parameters", "papermill-error-cell-tag"}
+    return [cell for cell in cells if not added & set(cell.metadata.get("tags", []))]
 
-    Kernels that start at the same moment can pick the same ports: all but one die before their first cell. So they
-    start one after another, by a lock of the user's, and one that dies all the same is started again.
-    """
+
+def execute(source: Path, output: Path, parameters: dict[str, Any], tell: Any) -> dict[str, Any] | None:
+    """Run the notebook ``source`` into the file ``output``, telling of each cell; the failure, or ``None``."""
     import nbformat
     import papermill
-    from filelock import FileLock, Timeout
-    from jupyter_core.paths import jupyter_runtime_dir
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpecManager
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillException
 
-    runtime = Path(jupyter_runtime_dir())
-    starting = FileLock(runtime / "vae_core.lock")
-    begun = False
+    kernels: list[Any] = []
+    begun, process = -1, None
+
+    class Kernel(AsyncKernelManager):
+        """This interpreter, whatever kernels are installed, at sockets that no other kernel can take."""
+
+        def __init__(self, **given: Any) -> None:
+            native = KernelSpecManager(kernel_dirs=[])
+            file = str(Path(os.environ["JUPYTER_RUNTIME_DIR"]) / "k.json")
+            super().__init__(kernel_spec_manager=native, transport="ipc", connection_file=file, **given)
+            kernels.append(self)
 
     def cell_starts(cell: Any, cell_index: int) -> None:
-        nonlocal begun
-        begun = True
-        starting.release()
+        nonlocal begun, process
+        begun, process = cell_index, kernels[0].provisioner.process
         tell(cell=cell_index)
 
-    for attempt in (1, 2, 3):
-        try:
-            runtime.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(Timeout):
-                starting.acquire(timeout=STARTS)
-            papermill.execute_notebook(
-                str(source),
-                str(output),
-                parameters=parameters,
-                kernel_name="python3",
-                progress_bar=False,
-                on_cell_start=cell_starts,
-                store_widget_state=False,
-            )
-            break
-        except PapermillException as error:
-            return failure(nbformat.read(output, as_version=4)) or {"cell": None, "error": str(error).strip()}
-        except Exception as error:
-            if begun or attempt == 3:
-                return {"cell": None, "error": f"{type(error).__name__}: {error}"}
-            time.sleep(attempt + random.random())
-        finally:
-            starting.release()
+    try:
+        papermill.execute_notebook(
+            str(source),
+            str(output),
+            parameters=parameters,
+            kernel_name="python3",
+            kernel_manager_class=Kernel,
+            start_timeout=300,
+            progress_bar=False,
+            on_cell_start=cell_starts,
+            store_widget_state=False,
+        )
+    except DeadKernelError:
+        ran = _own(nbformat.read(output, as_version=4).cells[: begun + 1])
+        return {"cell": len(ran) or None, "error": _died("its kernel", process and process.returncode)}
+    except PapermillException as error:
+        return failure(nbformat.read(output, as_version=4)) or {"cell": None, "error": str(error).strip()}
+    except Exception as error:
+        return {"cell": None, "error": f"{type(error).__name__}: {error}"}
     return failure(nbformat.read(output, as_version=4))
 
 
@@ -231,6 +248,7 @@ def main() -> int:
         sys.stdin.read()
         for one in psutil.Process().children(recursive=True):
             one.kill()
+        shutil.rmtree(os.environ["JUPYTER_RUNTIME_DIR"], ignore_errors=True)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -11,10 +11,11 @@ import io
 import json
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib
+import matplotlib.style
 import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -38,6 +39,11 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "vae_core",
     "svg.fonttype": "none",
 }
+
+
+def styled() -> AbstractContextManager[None]:
+    """Where figures are drawn and saved: STYLE on matplotlib's own defaults, whatever the user's are."""
+    return matplotlib.style.context(STYLE, after_reset=True)
 
 
 class Section(NamedTuple):
@@ -72,7 +78,7 @@ def image_sections(title: str, sections: Sequence[Section], *, columns: int = 8)
         tile = section.images.shape[-2] * factor + gap + (line if section.names else 0)
         heights.append(len(label) * line + rows * tile + MARGIN)
     height = MARGIN + len(title_lines) * (line + 4) + 4 + sum(heights)
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI, facecolor="white")
         top = MARGIN
         for text in title_lines:
@@ -116,7 +122,7 @@ def latent_plane(title: str, means: Tensor, labels: Tensor, decoded: Tensor, ext
     side = square.shape[0]
     left, head, between, foot = WIDTH - MARGIN - square.shape[1], 60, 116, 66
     height = head + side + between + side + foot
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI, facecolor="white")
         text_at(figure, MARGIN, MARGIN, title, height, size=TEXT + 3, weight="bold")
         box = (left / WIDTH, 1 - (head + side) / height, square.shape[1] / WIDTH, side / height)
@@ -165,7 +171,7 @@ def _apart(places: np.ndarray, distance: float) -> np.ndarray:
 
 def figures_folder() -> Path:
     """Where figures go: ``$VAE_CORE_FIGURES``, else ``build/figures``."""
-    return Path(os.environ.get("VAE_CORE_FIGURES") or "build/figures")
+    return Path(os.environ.get("VAE_CORE_FIGURES") or "build/figures").expanduser()
 
 
 def save(
@@ -180,7 +186,7 @@ def save(
     """
     said, folder = folder is None, folder or figures_folder()
     facts = {"Title": name, "Description": alt, "Comment": caption, "Source": source}
-    with matplotlib.rc_context(STYLE):
+    with styled():
         drawn = io.BytesIO()
         figure.savefig(drawn, format="png", metadata={**facts, "Software": None})
         write_bytes(folder / f"{name}.png", drawn.getvalue())

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,6 +21,8 @@ NEED = 2 << 30  # bytes that a job may take: the largest notebook took 2.0e9
 PATIENCE = 120  # seconds that a cluster may have no worker at all
 GONE = "the cluster is gone; the same command goes on from here"
 QUIET = {"TQDM_DISABLE": "1"}  # for processes that have not loaded tqdm yet: their bars would write over each other
+CGROUPS = {"": ("memory.max", "memory.current", "inactive_file")}  # files of the limit and the use, and what can go
+CGROUPS["memory"] = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")  # of version 1
 ANSWER = 15  # seconds that a scheduler and its first worker have to answer
 _ALONE = threading.RLock()
 _LISTENERS: dict[str, Callable[[dict[str, Any]], None]] = {}
@@ -93,12 +96,10 @@ def open_engine(
             yield Engine(client.get_executor(pure=False), jobs, client)
         return
     before = set(multiprocessing.active_children())
-    executor: Executor
+    executor: Executor = ThreadPoolExecutor(jobs)
     if compute:
         context = multiprocessing.get_context("spawn")  # torch and its threads do not survive a fork
         executor = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_process)
-    else:
-        executor = ThreadPoolExecutor(jobs)
     try:
         yield Engine(executor, jobs)
     except BaseException:
@@ -113,6 +114,9 @@ def open_engine(
 def _begin_process() -> None:
     """Leave Ctrl-C and progress bars to the parent, and end when the parent is gone."""
     os.environ |= QUIET
+    from tqdm import tqdm
+
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a process that is killed would leave behind
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
@@ -138,15 +142,10 @@ def _dask(jobs: int, scheduler: str | None) -> Iterator[Any]:
     cluster = client = None
     try:
         if scheduler is None:
+            own = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
             # Dask's own variables would make torch slower, and stay in this process
             with dask.config.set({"distributed.nanny.pre-spawn-environ": {}}):
-                cluster = distributed.LocalCluster(
-                    n_workers=jobs,
-                    threads_per_worker=1,
-                    dashboard_address="127.0.0.1:0",
-                    silence_logs=logging.CRITICAL,
-                    env=QUIET,
-                )
+                cluster = distributed.LocalCluster(**own, silence_logs=logging.CRITICAL, env=QUIET)
         try:
             if scheduler is not None:
                 distributed.comm.get_address_host_port(scheduler, strict=True)
@@ -212,19 +211,21 @@ def usable(need: int = NEED) -> int:
     return max(1, min(joblib.cpu_count(), usable_memory() // need))
 
 
-def usable_memory() -> int:
-    """Bytes of memory that are free, also within the limits of the containers (cgroups) that this process is in."""
+def usable_memory(root: Path = Path("/")) -> int:
+    """Bytes of memory that are free, also within the limits of this process's containers (cgroups) under ``root``."""
     import psutil
 
     found = [psutil.virtual_memory().available]
     with contextlib.suppress(OSError):  # of systems that have none
-        group = PurePosixPath("/" + Path("/proc/self/cgroup").read_text().strip().splitlines()[-1].split(":/", 1)[-1])
-        for inner in (group, *group.parents):
-            folder = Path(f"/sys/fs/cgroup{inner}")
-            with contextlib.suppress(OSError, ValueError):  # no limit here
-                limit, used = (int((folder / name).read_text()) for name in ("memory.max", "memory.current"))
-                facts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-                found.append(max(0, limit - used + int(facts.get("inactive_file", 0))))
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, kinds, group = line.split(":", 2)
+            for kind in {*kinds.split(",")} & {*CGROUPS}:
+                for inner in (PurePosixPath(group), *PurePosixPath(group).parents):
+                    folder = root / "sys/fs/cgroup" / kind / inner.relative_to("/")
+                    with contextlib.suppress(OSError, ValueError):  # no limit here
+                        limit, used = (int((folder / name).read_text()) for name in CGROUPS[kind][:2])
+                        facts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                        found.append(max(0, limit - used + int(facts.get(CGROUPS[kind][2], 0))))
     return min(found)
 
 
@@ -258,6 +259,8 @@ def finished(
                 result = pickle.loads(future.result())
             except CancelledError:
                 result = RuntimeError(GONE)
+            except BrokenProcessPool as error:
+                result = RuntimeError(f"{error} Likely for memory: give fewer jobs, smaller data or more memory")
             except Exception as error:
                 result = error
             yield waiting.pop(future), result
@@ -288,11 +291,10 @@ def one_thread() -> Iterator[None]:
     import torch
     from threadpoolctl import threadpool_limits
 
-    with _ALONE:
+    with _ALONE, threadpool_limits(1, user_api="blas"):
         before = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            with threadpool_limits(1, user_api="blas"):
-                yield
+            yield
         finally:
             torch.set_num_threads(before)

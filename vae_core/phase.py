@@ -4,13 +4,12 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from vae_core.charts import frame
-from vae_core.figures import COLOURS, DPI, STYLE, WIDTH, text_at, to_pixels
+from vae_core.figures import COLOURS, DPI, WIDTH, styled, text_at, to_pixels
 
 
 class Series(NamedTuple):
@@ -38,7 +37,7 @@ def phase_diagram(
     rows, side = max(map(len, images.values())), next(iter(images.values())).shape[-1]
     factor = max(1, 66 // side)
     strip = rows * (side * factor + 4) + 34
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure, axes = frame(title, 400, left=0.13, foot=84 + strip)
         whole = round(figure.get_figheight() * DPI)
         axes.plot(*theory, color="black", linewidth=1.5, zorder=1)
@@ -77,7 +76,7 @@ def ridges(title: str, rows: Sequence[tuple[str, np.ndarray, np.ndarray, str]], 
     A row is (name, values, density at 201 points from -1 to 1, remark).
     """
     tall = 74
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure, axes = frame(title, tall * len(rows) + 20, left=0.16, right=0.27)
         points, edges = np.linspace(-1, 1, 201), np.linspace(-1.2, 1.2, 61)
         for row, (_, values, density, remark) in enumerate(rows):

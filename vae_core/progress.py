@@ -1,5 +1,6 @@
 """Progress of several notebooks: a moving line each and one for all on a terminal, plain lines elsewhere."""
 
+import contextlib
 import sys
 import threading
 import time
@@ -7,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vae_core.notebook import Notebook
+
+PAUSE = 60  # seconds between two words about each notebook where there is no terminal
 
 
 class Lines:
@@ -23,16 +26,17 @@ class Lines:
         self._began: dict[str, float] = {}
         self._over: set[str] = set()
         self._start = time.monotonic()
-        width = max((len(n.name) for n in notebooks), default=0)
-        layout: dict[str, Any] = {"disable": self._plain, "bar_format": "{desc} {bar:20} {unit}", "unit": ""}
-        self._bars = {
-            n.name: tqdm(total=n.cells, desc=n.name.ljust(width), position=i, **layout) for i, n in enumerate(notebooks)
+        self._width = max((len(n.name) for n in notebooks), default=0)
+        layout: dict[str, Any] = {
+            "disable": self._plain,
+            "bar_format": "{desc}{unit}",
+            "unit": "",
+            "dynamic_ncols": True,
         }
-        self._total = tqdm(total=len(notebooks), desc="all".ljust(width), position=len(notebooks), **layout)
+        self._bars = {n.name: tqdm(total=n.cells, position=i, **layout) for i, n in enumerate(notebooks)}
+        self._total = tqdm(total=len(notebooks), position=len(notebooks), **layout)
         self._closed = threading.Event()
-        if not self._plain:
-            self._ticker = threading.Thread(target=self._tick, daemon=True)
-            self._ticker.start()
+        threading.Thread(target=self._tick, daemon=True).start()
 
     def say(self, line: str) -> None:
         """A line of text, above the moving ones."""
@@ -62,7 +66,7 @@ class Lines:
             bar.n = bar.n if error else self._cells[name]
             self._total.n = len(self._over)
             told = f"{'failed' if error else 'done'} after {seconds:.0f} s"
-            bar.unit = told
+            self._show(bar, name, told)
             if self._plain:
                 rest = f"; {len(self._over)} of {len(self._cells)}{self._left()}" if len(self._cells) > 1 else ""
                 self.say(f"{name}: {told}{rest}")
@@ -89,25 +93,39 @@ class Lines:
         spent = time.monotonic() - self._began[name] if name in self._began else 0.0
         return max(0.0, self._expected[name] - spent)
 
+    def _where(self, name: str) -> str:
+        """At which cell a notebook is, for how long it has run, and how long it may still take."""
+        remaining = self._remaining(name)
+        left = f", about {clock(remaining)} left" if remaining else ""
+        spent = clock(time.monotonic() - self._began[name])
+        return f"cell {max(1, self._bars[name].n)} of {self._cells[name]}, {spent}{left}"
+
+    def _show(self, bar: Any, name: str, words: str) -> None:
+        """Words behind a name; a bar between them, and all of the name, where the terminal has room for them."""
+        if self._plain:
+            return
+        columns = bar.format_dict["ncols"] or 80
+        bar.bar_format = "{desc} {bar:20} {unit}" if columns > self._width + 64 else "{desc} {unit}"
+        bar.unit = words if columns > self._width + 43 else words.replace("about ", "")
+        space = min(self._width, max(3, columns - 36))
+        bar.set_description_str(name[:space].ljust(space))
+
     def _tell_all(self) -> None:
         spent = clock(time.monotonic() - self._start)
-        self._total.unit = f"{len(self._over)} of {len(self._cells)} notebooks, {spent}{self._left()}"
-        self._total.refresh()
+        self._show(self._total, "all", f"{len(self._over)} of {len(self._cells)} notebooks, {spent}{self._left()}")
 
     def _tick(self) -> None:
-        while not self._closed.wait(0.5):
-            with self._lock:
+        while not self._closed.wait(PAUSE if self._plain else 0.5):
+            with contextlib.suppress(OSError), self._lock:  # whoever read our words may be gone
                 if self._closed.is_set():
                     return
                 for name, bar in self._bars.items():
-                    if name in self._began and name not in self._over:
-                        remaining = self._remaining(name)
-                        left = f", about {clock(remaining)} left" if remaining else ""
-                        spent = clock(time.monotonic() - self._began[name])
-                        bar.unit = f"cell {bar.n} of {bar.total}, {spent}{left}"
-                    elif name not in self._over:
-                        bar.unit = "waits"
-                    bar.refresh()
+                    if name in self._over:
+                        bar.refresh()
+                    elif self._plain and name in self._began:
+                        self.say(f"{name}: {self._where(name)}")
+                    else:
+                        self._show(bar, name, self._where(name) if name in self._began else "waits")
                 self._tell_all()
 
 
