@@ -154,6 +154,20 @@ def test_a_decoder_too_large_for_the_browser_decodes_in_the_kernel_and_says_so(t
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("changes", "passed"), [
+    ({"hidden": (LARGEST[0] // 64 + 1,)}, ("weights", LARGEST[0])),
+    ({"image_shape": (3, 256, 256), "architecture": "conv", "hidden": (16, 32, 64)}, ("products an image", LARGEST[1])),
+], ids=["weights", "products"])  # fmt: skip
+def test_the_limit_that_a_decoder_passes_is_said(tmp_path, changes: dict, passed: tuple) -> None:
+    model = vae(2, **changes)
+    with pytest.raises(ValueError, match="only a notebook with a kernel can show it") as error:
+        export_page(model, tmp_path / "page.html")
+    number, what, most = re.search(r"\(([\d,]+) ([\w ]+), at most ([\d,]+)\)", str(error.value)).groups()
+    assert (what, int(most.replace(",", ""))) == passed
+    products = 2 * 64 * 32**2 + 9 * (64 * 32 * 64**2 + 32 * 16 * 128**2 + 16 * 3 * 256**2)
+    assert int(number.replace(",", "")) == products if what != "weights" else int(number.replace(",", "")) > LARGEST[0]
+
+
 def test_every_decoder_has_layers_that_the_browser_knows() -> None:
     for architecture, activation in product(("mlp", "conv"), ("relu", "tanh", "silu")):
         model = vae(2, architecture=architecture, activation=activation, hidden=(4, 6))

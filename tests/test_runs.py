@@ -3,19 +3,25 @@ import hashlib
 import json
 import multiprocessing
 import re
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
-from vae_core import TrainConfig, VAEConfig, fit
+from vae_core import Job, TrainConfig, VAEConfig, fit, fit_many
+from vae_core.cli import main
 from vae_core.data import ImageSet
+from vae_core.keys import run_facts
 from vae_core.likelihood import SIGMA_RANGE
 from vae_core.model import VAE
 from vae_core.objective import collapse_forecast
-from vae_core.runs import digest, find_runs, load_run, run_key, warnings
+from vae_core.runs import digest, find_runs, load_run, run_key, runs_folder, warnings
 from vae_core.train import train
 
 IMAGES = torch.randint(0, 256, (50, 1, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -100,6 +106,53 @@ def test_two_processes_train_a_run_once(tmp_path: Path, capfd) -> None:
     assert told.count("reused") == 1
 
 
+ENDLESS = """
+from test_runs import CONFIG, IMAGES, MODEL, dataclasses, fit, sys
+fit(MODEL, dataclasses.replace(CONFIG, epochs=10**7, log_every=10**6), IMAGES, cache=sys.argv[1])
+"""
+
+
+def test_a_fit_says_for_what_it_waits_and_ctrl_c_ends_the_wait(tmp_path: Path) -> None:
+    start = [sys.executable, "-c", ENDLESS, str(tmp_path)]
+    pipes = {"cwd": Path(__file__).parent, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(start, **pipes) as first:
+        assert first.stdout.readline().startswith("training mlp")
+        silent = threading.Timer(60, first.kill)  # then a second that says nothing trains
+        silent.start()
+        with subprocess.Popen(start, **pipes) as second:
+            told = second.stdout.readline()
+            second.send_signal(signal.SIGINT if told.startswith("another") else signal.SIGKILL)
+            assert "KeyboardInterrupt" in second.communicate()[1]
+        assert first.poll() is None
+        silent.cancel()
+        first.kill()
+    (lock,) = tmp_path.glob("*.lock")
+    assert told == f"another process trains {lock.with_suffix('')}: waiting for it, Ctrl-C ends the wait\n"
+
+
+def test_all_code_that_a_training_passes_through_is_in_its_key(tmp_path: Path) -> None:
+    """But for what names and writes files, and what hands jobs out."""
+    ran: set[str] = set()
+
+    def modules(call: Callable) -> set[str]:
+        ran.clear()
+        sys.setprofile(lambda frame, *_: ran.add(frame.f_globals.get("__name__", "")))
+        try:
+            call()
+        finally:
+            sys.setprofile(None)
+        return {name.removeprefix("vae_core.") for name in ran if name.startswith("vae_core.")}
+
+    biased = dataclasses.replace(MODEL, output_bias="data_mean")
+    two = [dataclasses.replace(CONFIG, seed=seed) for seed in (0, 1)]
+    passed = modules(lambda: fit(biased, CONFIG, IMAGES, cache=tmp_path))
+    assert {"runs", "train", "model"} <= passed
+    assert passed <= {*run_facts(biased, CONFIG, IMAGES)["code"], "keys", "provenance"}
+    passed = modules(lambda: list(fit_many([Job(biased, one, IMAGES) for one in two], cache=tmp_path, quiet=True)))
+    assert {"runs", "ensemble", "model"} <= passed
+    assert passed <= {*run_facts(biased, CONFIG, IMAGES, members=two)["code"], "keys", "provenance", "jobs"}
+
+
 def damage(path: Path, how: str) -> None:
     weights, facts = path / "weights.safetensors", path / "run.json"
     if how == "weights cut short":
@@ -114,13 +167,17 @@ def damage(path: Path, how: str) -> None:
         facts.write_text(facts.read_text().replace('"format": 2', '"format": 99'))
     elif how == "unknown setting":
         facts.write_text(facts.read_text().replace('"latent_dim"', '"latent_size"'))
+    elif how == "a setting out of range":
+        facts.write_text(facts.read_text().replace('"latent_dim": 3', '"latent_dim": 0'))
+    elif how == "a forecast in words":
+        facts.write_text(facts.read_text().replace('"nan"', '"unknown"'))
     elif how == "another shape":
         facts.write_text(facts.read_text().replace('"latent_dim": 3', '"latent_dim": 5'))
 
 
 @pytest.mark.parametrize("how", [
     "weights cut short", "weights changed", "weights missing", "facts cut short", "another format", "unknown setting",
-    "another shape",
+    "another shape", "a setting out of range", "a forecast in words",
 ])  # fmt: skip
 def test_a_damaged_run_is_named_and_left_alone(tmp_path: Path, how: str) -> None:
     path = fit(MODEL, CONFIG, IMAGES, cache=tmp_path).path
@@ -169,6 +226,32 @@ def test_runs_are_listed(tmp_path: Path) -> None:
     assert re.search(r"mlp latent_dim 3 bernoulli beta 1 seed 4: elbo -?[\d.]+ nats after 20 steps", told)
     done = subprocess.run([*start, str(tmp_path / "none")], capture_output=True, text=True)
     assert (done.returncode, "is no folder" in done.stderr) == (2, True)
+
+
+def test_a_bad_run_is_marked_in_the_list_and_the_others_are_told(tmp_path: Path) -> None:
+    paths = [fit(MODEL, dataclasses.replace(CONFIG, seed=seed), IMAGES, cache=tmp_path).path for seed in range(4)]
+    for path, how in zip(paths, ("weights cut short", "another format", "a setting out of range"), strict=False):
+        damage(path, how)
+    there = paths[3] / "run.json"
+    there.write_text(there.read_text().replace('"device": "auto"', '"device": "cuda:77"'))  # no machine has it
+    for code in (0, 2):
+        done = CliRunner().invoke(main, ["runs", str(tmp_path)])
+        told = dict(line.split("  ", 1) for line in done.stdout.splitlines())
+        assert set(told) == {path.name for path in paths}
+        marked = {path.name for path in paths if told[path.name].startswith(f"CANNOT BE READ: {path}")}
+        assert marked == {path.name for path in paths if code or path != paths[3]}
+        assert done.exit_code == code
+        damage(paths[3], "facts cut short")
+    assert done.stderr == f"vae-core: no run in {tmp_path} can be read\n"
+
+
+def test_the_folder_of_runs_is_absolute(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/someone")
+    for given, expected in ((None, tmp_path / "build" / "runs"), ("my", tmp_path / "my"), ("/of/all", Path("/of/all")),
+                            ("~/runs", Path("/home/someone/runs"))):  # fmt: skip
+        monkeypatch.setenv("VAE_CORE_RUNS", given or "")
+        assert runs_folder() == expected
 
 
 def test_certain_collapse_is_said_with_the_remedy_and_the_remedy_helps(capsys) -> None:

@@ -28,6 +28,15 @@ def published(name: str) -> list[dict]:
     return json.loads((CHECKOUT / "figures" / "data" / f"sweep_{name}.json").read_text())["rows"]
 
 
+def test_a_sweep_names_its_own_data() -> None:
+    assert {name: sweep.data for name, sweep in SWEEPS.items()} == {
+        "latent_dimension": "mnist", "cifar_blur": "cifar10", "ladder_mnist": "mnist", "ladder_cifar10": "cifar10",
+    }  # fmt: skip
+    for name, sweep in SWEEPS.items():
+        facts = json.loads((CHECKOUT / "figures" / "data" / f"sweep_{name}.json").read_text())
+        assert facts["source"].startswith(f"{sweep.data}:")
+
+
 def test_points_are_those_of_the_published_rows() -> None:
     """By the stand-ins, so without downloads; limits and epochs are those of the stand-ins' sizes."""
     found = {name: sweeps.points(name, "photos-sample" if "cifar" in name else "digits-sample") for name in SWEEPS}
@@ -130,6 +139,8 @@ def test_all_of_a_sweep_is_what_is_published_of_it(tmp_path: Path, monkeypatch) 
         assert row["floor"] < row["frechet"]
         assert row["nll_images"] == min(2000, row["test_images"])
     assert json.loads(json.dumps(found)) == found
+    now = sweeps.fresh.of_sweeps()
+    assert (found["package"], found["versions"]) == (now["package"], now["versions"])  # as they are told there
     bad = few[0]._replace(training=few[0].training.__class__(batch_size=61))
     few.insert(1, bad)
     with pytest.raises(RuntimeError, match="1 of 3 points of latent_dimension failed: latent_dim 2: batch_size 61"):
