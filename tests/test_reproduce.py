@@ -459,26 +459,3 @@ def test_forecast_command(tmp_path: Path) -> None:
         assert done.exit_code == 2
         assert why in done.stderr
         assert "Traceback" not in done.stderr
-
-
-def test_a_kernel_that_dies_at_its_start_is_started_again(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import papermill
-
-    real, calls = papermill.execute_notebook, []
-
-    def sometimes(*given, **more):
-        calls.append(given)
-        if len(calls) < 3:
-            raise RuntimeError("Kernel died before replying to kernel_info")
-        return real(*given, **more)
-
-    monkeypatch.setattr(papermill, "execute_notebook", sometimes)
-    monkeypatch.setattr(execute.time, "sleep", lambda _: None)
-    write_pair(small / "notebooks", "00_draws", "x = 1")
-    job = small / "notebooks" / "00_draws.ipynb", small / "out.ipynb", {}
-    assert execute.execute(*job, lambda **_: None) is None
-    assert len(calls) == 3
-    calls[:] = []
-    monkeypatch.setattr(papermill, "execute_notebook", lambda *_, **__: calls.append(1) or 1 / 0)
-    assert execute.execute(*job, lambda **_: None) == {"cell": None, "error": "ZeroDivisionError: division by zero"}
-    assert len(calls) == 3
