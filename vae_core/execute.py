@@ -37,7 +37,7 @@ def run(task: dict[str, Any], topic: str) -> dict[str, Any]:
     Cells are told under ``topic``.
     """
     unwanted = jobs.unwanted(topic)
-    place = "/tmp" if len(tempfile.gettempdir()) > LONG else None
+    place = next((one for one in (jobs.scratch(), tempfile.gettempdir()) if one and len(one) <= LONG), "/tmp")
     short = tempfile.TemporaryDirectory(prefix="vae_core-", dir=place, ignore_cleanup_errors=True)
     with _folder(task["folder"]) as folder, short as sockets:
         (folder / "sweeps").mkdir()
