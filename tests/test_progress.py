@@ -147,5 +147,6 @@ def test_a_terminal_has_a_moving_line_a_notebook_and_one_for_all(small: Path, co
     assert "waits" in told
     assert "1 of 2 notebooks, 0:" in told
     assert "2 of 2 notebooks, 0:" in told
-    assert "2 of 2 notebooks, 2 figures" in told
+    assert "2 of 2 notebooks, " in told
+    assert "2 figures made: 2 in figures/" in told
     assert "started, 2 cells" not in told

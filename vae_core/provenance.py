@@ -210,7 +210,7 @@ def load_sweep(name: str) -> Sweep:
         ValueError: when there is no such file, or it is damaged, with the command that makes it.
     """
     file, given = f"sweep_{name}.json", os.environ.get("VAE_CORE_SWEEPS")
-    path = Path(given or "") / file
+    path = Path(given or "").expanduser() / file
     if not given or not path.exists():
         path = Path(__file__).parent.parent / "figures" / "data" / file
     facts = read_json(path)

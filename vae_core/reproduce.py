@@ -200,7 +200,7 @@ def _task(
     return {
         "name": notebook.name, "source": notebook.path.read_text(encoding="utf-8"), "code": notebook.code,
         "parameters": settings, "inputs": outcome.inputs, "timeout": timeout, "root": str(root) if staging else None,
-        "sweeps": {name: text.decode() for name, text in sweeps.items()}, "data": data and str(Path(data).resolve()),
+        "sweeps": {name: text.decode() for name, text in sweeps.items()}, "data": data and str(Path(data).expanduser().resolve()),
         "runs": str(root / "build" / "runs") if staging else None,
         "folder": str(staging / notebook.name) if staging else None,
     }  # fmt: skip
