@@ -91,7 +91,7 @@ def alone(folder: Path) -> AbstractContextManager:
         return lock.acquire(timeout=0)
     except Timeout:
         print(f"another process trains {folder}: waiting for it, Ctrl-C ends the wait", flush=True)
-        return lock.acquire()
+    return lock.acquire()
 
 
 def keep(run: Run, folder: Path) -> Run:
