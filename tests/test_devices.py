@@ -103,7 +103,7 @@ def test_a_model_elsewhere_draws_and_measures_as_here(name: str, tmp_path: Path)
             evaluate(model, IMAGES), active_units(model, IMAGES), information(model, IMAGES), detail(model, IMAGES),
             pairs.measure(model, PAIR) if name != "conv" else None, score(model, against, samples=3),
             None if name == "optimal" else importance_weighted_bound(model, IMAGES, samples=3),
-            describe(model, SET, None).packs, quality.sharpness(drawn.to(model.output_bias), x),
+            describe(model, SET, None).packs, quality.laplacian_energy(drawn.to(model.output_bias)),
         ]  # fmt: skip
         assert {one.device for one in found if isinstance(one, Tensor)} == {CPU}
         told.append([one.numpy().tobytes() if isinstance(one, Tensor) else str(one) for one in found])

@@ -17,9 +17,8 @@ def encode_means(model: VAE, images: Tensor) -> Tensor:
 @torch.no_grad()
 def kl_by_dimension(model: VAE, images: Tensor) -> Tensor:
     """How much the model uses each latent dimension, ``(latent_dim,)``: the mean KL in nats over the images."""
-    return torch.cat(
-        [gaussian_kl(model.encode(part.to(model.output_bias) / 255)).cpu() for part in images.split(1000)]
-    ).mean(0)
+    parts = [gaussian_kl(model.encode(part.to(model.output_bias) / 255)).cpu() for part in images.split(1000)]
+    return torch.cat(parts).mean(0)
 
 
 @torch.no_grad()

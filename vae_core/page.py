@@ -133,8 +133,7 @@ def _decoder(model: VAE, weights: list[Tensor]) -> dict[str, Any]:
     mean = "sigmoid" if model.config.likelihood == "bernoulli" else "identity"
     layers: list[dict[str, Any]] = []
     packed: list[Tensor] = []
-    size = torch.Size((1, 1))
-    before = size
+    size = before = torch.Size((1, 1))
     products = 0
     activations = {kind: name for name, kind in ACTIVATIONS.items()}
     for layer in model.decoder.children():

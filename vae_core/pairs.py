@@ -229,7 +229,7 @@ class Measured(NamedTuple):
 
 def measure(model: VAE, pair: Tensor, *, seed: int = 0) -> Measured:
     """Measure a ``model`` of a ``pair``, uint8 ``(2, C, H, W)``, the information with 10,000 draws."""
-    samples, x = model.sample(1000, seed=seed), pair.cpu().float() / 255
+    samples, x = model.sample(1000, seed=seed), pair.float() / 255
     drawn = place(samples, pair)
     with torch.no_grad():
         zero = model.decode(torch.zeros(1, model.config.latent_dim).to(model.output_bias)).mean

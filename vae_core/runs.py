@@ -91,13 +91,12 @@ def alone(folder: Path) -> AbstractContextManager:
         return lock.acquire(timeout=0)
     except Timeout:
         print(f"another process trains {folder}: waiting for it, Ctrl-C ends the wait", flush=True)
-        return lock.acquire()
+    return lock.acquire()
 
 
 def keep(run: Run, folder: Path) -> Run:
     """The run, written into its folder, whole or not at all."""
     shutil.rmtree(folder, ignore_errors=True)  # the rest of a run that was interrupted while it was written
-    digest = save_tensors(folder / "weights.safetensors", run.model.state_dict())
     facts = {
         "format": FORMAT,
         "model": asdict(run.model_config),
@@ -107,7 +106,7 @@ def keep(run: Run, folder: Path) -> Run:
         "effective_variance": effective_variance(run.model_config, run.train_config.beta),
         "forecast": None if run.forecast is None else [str(part) for part in run.forecast],  # JSON has no nan
         "warnings": warnings(run),
-        "weights_sha256": digest,
+        "weights_sha256": save_tensors(folder / "weights.safetensors", run.model.state_dict()),
         "records": [record._asdict() for record in run.records],
     }
     write_json(folder / "run.json", facts)  # last: a folder with it is whole
