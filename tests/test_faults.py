@@ -149,7 +149,7 @@ def test_package_code_that_changes_while_a_notebook_runs_is_noticed(small: Path)
     write_pair(small / "notebooks", "00_draws", DRAW, edit, figures=("figure_{names}",))
     done = run(small, "reproduce", env=os.environ | {"PYTHONPATH": str(root)})
     assert done.returncode == 1
-    assert "failed: 00_draws: vae_core/data.py changed while it ran" in done.stdout, done.stdout
+    assert "failed: 00_draws: the code of vae_core changed while it ran" in done.stdout, done.stdout
     assert not (small / "figures" / "manifest.json").exists()
 
 
