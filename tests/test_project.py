@@ -50,6 +50,7 @@ LAYERS = {
     "reproduce": {
         "compare",
         "declared",
+        "download",
         "execute",
         "fresh",
         "jobs",

@@ -14,6 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from vae_core import compare, execute, fresh, provenance
+from vae_core.download import data_root
 from vae_core.jobs import GONE, open_engine, usable
 from vae_core.notebook import Notebook, find_checkout, find_notebooks, left_alone, parse_parameters
 from vae_core.progress import Lines
@@ -196,11 +197,11 @@ def _task(
         name: provenance.to_json(swept[name]) for name in notebook.sweeps if name in swept
     }
     outcome.inputs = fresh.inputs(notebook.code, settings, sweeps) | fresh.commit(root)
-    data = os.environ.get("VAE_CORE_DATA")
+    data = str(data_root()) if os.environ.get("VAE_CORE_DATA") else None
     return {
         "name": notebook.name, "source": notebook.path.read_text(encoding="utf-8"), "code": notebook.code,
         "parameters": settings, "inputs": outcome.inputs, "timeout": timeout, "root": str(root) if staging else None,
-        "sweeps": {name: text.decode() for name, text in sweeps.items()}, "data": data and str(Path(data).expanduser().resolve()),
+        "sweeps": {name: text.decode() for name, text in sweeps.items()}, "data": data,
         "runs": str(root / "build" / "runs") if staging else None,
         "folder": str(staging / notebook.name) if staging else None,
     }  # fmt: skip
