@@ -12,7 +12,8 @@ from test_reproduce import DRAW, small, write_pair  # noqa: F401
 from vae_core import fresh
 from vae_core.notebook import find_notebooks
 from vae_core.provenance import code_digest, sha256, with_results, write_all, write_json
-from vae_core.reproduce import reproduce
+from vae_core.publish import Outcome
+from vae_core.reproduce import _expected, reproduce
 
 
 def test_the_package_is_one_digest_of_all_that_a_figure_can_depend_on(tmp_path: Path) -> None:
@@ -137,7 +138,13 @@ def test_only_what_did_not_run_here_as_it_is_is_run(small: Path) -> None:  # noq
     assert again(force=True) == [True]
     assert said[-1] == "2 figures made: 2 in figures/ (0 new, 2 as published)"
 
-    shutil.rmtree(small / "build")  # as in a fresh clone: what others made is no reason to do nothing
+    shutil.rmtree(small / "build")
+    [one] = find_notebooks(small)
+    known = json.loads((small / "figures" / "data" / "inputs.json").read_text())["00_draws"]["seconds"]
+    assert known > 0
+    assert _expected(small, Outcome(one, one.settings("post", {}))) == known  # by it what remains is told
+    assert _expected(small, Outcome(one, one.settings("fast", {}))) is None
+    # what others made is no reason to do nothing
     assert again() == [True]
     assert said[-1] == "2 figures made: 2 in figures/ (0 new, 2 as published)"
     (small / "build" / "made" / "00_draws.json").write_text("{")  # damaged: as if it had not run

@@ -238,7 +238,7 @@ def _expected(root: Path, outcome: Outcome) -> float | None:
         last = provenance.read_json(root / "build" / "notebooks" / f"{name}.ipynb")["metadata"]["papermill"]
         if last["parameters"] == outcome.settings and not last["exception"]:
             return last["duration"]
-    record = fresh.record(root, name)
+    record = fresh.record(root / "figures", name)
     return record.get("seconds") if record.get("parameters") == outcome.settings else None
 
 
