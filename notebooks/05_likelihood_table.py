@@ -34,6 +34,8 @@
 #         epochs: 20
 #         measured: 1000
 #         samples: 1,5,50,500,5000
+#     reads:
+#     - benchmarks/results/burda_table.json
 # ---
 
 # %% [markdown]

@@ -111,7 +111,7 @@ def test_the_same_bytes_come_back_from_every_engine(small: Path, cluster: Cluste
     [embedded] = reproduce(checkout=dask, engine="dask", jobs=1)
     assert [one.error for one in (here, there, embedded)] == [None] * 3
     assert published(small) == published(local) == published(dask)
-    assert len(published(local)) == 5  # two figures, manifest, results as JSON and CSV
+    assert len(published(local)) == 4  # two figures, manifest, results
     assert (small / "build" / "notebooks" / "00_draws.ipynb").exists()
     assert any("started" in line for line in said)
     assert not list(cluster.folder.glob("scratch*/**/vae_core-*"))

@@ -41,6 +41,14 @@ def test_the_tolerance_is_that_of_what_is_published() -> None:
     assert compare.numbers([STATED | {"value": 0.5, "tolerance": 9.0}], [STATED])
 
 
+def test_what_is_not_finite_is_no_small_difference() -> None:
+    endless = ONE | {"value": math.inf}
+    assert compare.numbers([endless], [ONE])
+    assert compare.numbers([ONE], [endless])
+    assert compare.numbers([endless], [endless]) == []
+    assert compare.numbers([SEVERAL], [SEVERAL | {"standard_error": math.nan}]) == []
+
+
 def test_numbers_that_are_no_number_and_claims_of_one_side() -> None:
     nan = ONE | {"value": math.nan}
     assert compare.numbers([nan], [nan]) == []
@@ -107,5 +115,7 @@ def test_the_faults_of_a_figure() -> None:
     assert compare.fault(png(GREY)) == "is blank"
     assert compare.fault(png(good[:, :700])) == "is 700 pixels wide, not 720"
     assert compare.fault(b"") == compare.fault(b"").strip()
-    assert compare.fault(b"no picture").startswith("is no picture")
+    for damaged in (b"no picture", png(good)[:20]):
+        assert compare.fault(damaged).startswith("is no picture")
+        assert compare.share_of_pixels(damaged, png(good)) == 1
     assert compare.WIDTH == figures.WIDTH

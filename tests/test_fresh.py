@@ -6,12 +6,13 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import CHECKOUT
 from PIL import Image
 from test_reproduce import DRAW, small, write_pair  # noqa: F401
 
 from vae_core import fresh
 from vae_core.notebook import find_notebooks
-from vae_core.provenance import code_digest, sha256, with_results, write_all, write_json
+from vae_core.provenance import code_digest, sha256, with_results, write_json
 from vae_core.publish import Outcome
 from vae_core.reproduce import _expected, reproduce
 
@@ -162,32 +163,76 @@ def test_only_what_did_not_run_here_as_it_is_is_run(small: Path) -> None:  # noq
     rewritten(small, DRAW + "print('more')")
     [one] = find_notebooks(small)
     assert fresh.stale(one, small) == fresh.to_run(one, small) == ["its code cells"]
+    before = fresh.record(small / "figures", "00_draws")
     assert again() == [True]
     assert again() == []
+    after = fresh.record(small / "figures", "00_draws")  # of the run that made the figures, and of one that agreed
+    assert {key: fact for key, fact in after.items() if key != "agreed"} == before
+    assert after["agreed"]["cells"] != before["cells"]
+    assert "agreed:      later, at commit unknown, but for its code cells" in fresh.story(Path("figure_1.png"), small)
+
+    (small / "figures" / "data" / "inputs.json").write_text(json.dumps({"00_draws": before}))  # as git may bring it
+    assert fresh.to_run(one, small) == ["its code cells"]
+    assert again() == [True]
+    assert fresh.record(small / "figures", "00_draws")["agreed"] == after["agreed"]
 
 
 @pytest.mark.notebook
-@pytest.mark.parametrize("file", ["results.json", "manifest.json"])
-def test_what_is_edited_by_hand_is_noticed_and_made_again(small: Path, file: str) -> None:  # noqa: F811
+@pytest.mark.parametrize("clone", [False, True])
+@pytest.mark.parametrize(("file", "old", "new"), [
+    ("data/results.json", '"value": 3', '"value": 3.0001'),
+    ("manifest.json", '"alt": "alt"', '"alt": "alt 9.5%"'),
+    ("manifest.json", '"machine"', '"mashine"'),
+])  # fmt: skip
+def test_what_is_edited_by_hand_is_noticed_and_made_again(
+    small: Path, file: str, old: str, new: str, clone: bool  # noqa: F811
+) -> None:  # fmt: skip
     reproduce(checkout=small, say=lambda _: None)
-    path = small / "figures" / ("data/results.json" if file == "results.json" else file)
-    before, said = path.read_text(), []
-    changed = (
-        before.replace('"value": 3', '"value": 3.0001')
-        if file == "results.json"
-        else before.replace('"caption": "c', '"caption": "C')
-    )
-    path.write_text(changed)
-    assert changed != before
+    path = small / "figures" / file
+    before = path.read_text()
+    path.write_text(before.replace(old, new))
+    assert path.read_text() != before
+    if clone:
+        shutil.rmtree(small / "build")
     [one] = find_notebooks(small)
-    if file == "results.json":
-        assert fresh.stale(one, small) == ["its numbers in results.json are others"]
-    [why] = fresh.to_run(one, small)
-    assert why == f"its {'numbers' if file == 'results.json' else 'entries'} in {file} are others"
+    what = "entries" if file == "manifest.json" else "numbers"
+    assert f"its {what} in {path.name} were changed by hand" in fresh.stale(one, small)
+    assert fresh.to_run(one, small)
+    said: list[str] = []
     [outcome] = reproduce(checkout=small, say=said.append)
     assert outcome.published
+    assert any(line.startswith("00_draws: replaced: ") for line in said)
     assert path.read_text() == before
     assert fresh.stale(one, small) == fresh.to_run(one, small) == []
+
+
+@pytest.mark.notebook
+def test_numbers_that_are_no_longer_measured_go(small: Path) -> None:  # noqa: F811
+    reproduce(checkout=small, say=lambda _: None)
+    rewritten(small, "\n".join(line for line in DRAW.splitlines() if not line.startswith("save_results")))
+    for _ in range(2):
+        reproduce(checkout=small, force=True, say=lambda _: None)
+        assert fresh.rows(small / "figures", "00_draws") == fresh.stale(find_notebooks(small)[0], small) == []
+
+
+@pytest.mark.notebook
+def test_a_figure_of_another_notebook_is_not_taken(small: Path) -> None:  # noqa: F811
+    reproduce(checkout=small, say=lambda _: None)
+    before = {path: path.read_bytes() for path in (small / "figures").rglob("*") if path.is_file()}
+    write_pair(small / "notebooks", "01_takes", DRAW, figures=("figure_{names}",))
+    [outcome] = reproduce(["01"], checkout=small, say=lambda _: None)
+    assert "it made figure_1.png, which is a figure of 00_draws: rename one" in outcome.error
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_files_that_a_notebook_reads_are_part_of_what_it_depends_on(small: Path) -> None:  # noqa: F811
+    [one] = find_notebooks(small)
+    one = one._replace(reads=("tables/a.json",))
+    assert fresh.sweeps(one, small) == {}
+    (small / "tables").mkdir()
+    (small / "tables" / "a.json").write_text("1")
+    assert fresh.sweeps(one, small) == {"a": b"1"}
+    assert find_notebooks(CHECKOUT, ["05"])[0].reads == ("benchmarks/results/burda_table.json",)
 
 
 NOISE = """\
@@ -221,8 +266,10 @@ def test_another_machine_s_last_digits_replace_nothing(small: Path) -> None:  # 
         for name, entry in entries.items():
             entry |= {"machine": "another", "sha256": sha256(folder / name), "alt": f"a {value}"}
         records = json.loads((folder / "data" / "inputs.json").read_text())
-        records["00_draws"] |= {"numbers": fresh.numbers_digest(rows), "commit": "another", "seconds": 1000}
-        write_all(with_results(folder / "data", "00_draws", rows))
+        records["00_draws"] |= {"numbers": fresh.written_digest(rows), "commit": "another", "seconds": 1000}
+        records["00_draws"]["entries"] = fresh.written_digest(entries)
+        results = folder / "data" / "results.json"
+        write_json(results, with_results(results, "00_draws", rows))
         write_json(folder / "manifest.json", entries)
         write_json(folder / "data" / "inputs.json", records)
         return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -336,7 +383,7 @@ def test_verify_says_what_it_compared(small: Path) -> None:  # noqa: F811
     results, record = small / "figures" / "data" / "results.json", small / "figures" / "data" / "inputs.json"
     before = {path: path.read_bytes() for path in (small / "figures").rglob("*") if path.is_file()}
     assert verify(checkout=small, say=said.append)
-    compared = "compared: 1 numbers within their tolerances, 2 figures by how they look"
+    compared = "compared: 1 numbers within their tolerances, 2 figures to 15.0% of their pixels"
     assert said[-1] == f"00_draws: the same ({compared})"
     assert {path: path.read_bytes() for path in before} == before
 
@@ -352,7 +399,7 @@ def test_verify_says_what_it_compared(small: Path) -> None:  # noqa: F811
 
     record.write_text(record.read_text().replace('"torch": "', '"torch": "0.'))
     assert verify(checkout=small, say=said.append)
-    assert "1 numbers to a thousandth, for the version of torch changed, 2 figures" in said[-1]
+    assert "1 numbers to a thousandth, 2 figures to 0.5% of their pixels; others are the version of torch" in said[-1]
 
 
 @pytest.mark.notebook

@@ -21,19 +21,17 @@ def test_a_damaged_manifest_is_named(tmp_path, content: str) -> None:
 
 
 def test_results_of_one_notebook_replace_only_their_own_and_may_have_columns_of_their_own(tmp_path) -> None:
-    def put(notebook: str, **row: object) -> None:
-        provenance.write_all(provenance.with_results(tmp_path, notebook, [row | {"command": f"reproduce {notebook}"}]))
+    path = tmp_path / "results.json"
 
-    put("01", claim="x", value=1.0)
-    put("00", claim="y", value=2.0, tolerance=0.5)
-    put("01", claim="x", value=3.0)
-    results = json.loads((tmp_path / "results.json").read_text())
-    assert results["01"] == [{"claim": "x", "value": 3.0, "command": "reproduce 01"}]
-    assert (tmp_path / "results.csv").read_text().splitlines() == [
-        "notebook,claim,tolerance,value,command",
-        "00,y,0.5,2.0,reproduce 00",
-        "01,x,,3.0,reproduce 01",
-    ]
+    def put(notebook: str, *rows: dict) -> dict:
+        provenance.write_json(path, provenance.with_results(path, notebook, list(rows)))
+        return json.loads(path.read_text())
+
+    put("01", {"claim": "x", "value": 1.0})
+    put("00", {"claim": "y", "value": 2.0, "tolerance": 0.5})
+    found = put("01", {"claim": "x", "value": 3.0})
+    assert found == {"00": [{"claim": "y", "value": 2.0, "tolerance": 0.5}], "01": [{"claim": "x", "value": 3.0}]}
+    assert set(put("01")) == {"00"}  # one that no longer measures anything
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_part(tmp_path, monkeypatch) -> None:
@@ -122,3 +120,18 @@ def test_sweeps_come_from_the_folder_that_is_named_where_it_has_them(tmp_path, m
     assert "mine" in found.told
     with pytest.raises(ValueError, match="sweep_none"):
         provenance.load_sweep("none")
+
+
+def test_code_that_is_half_written_is_named(tmp_path) -> None:
+    path = tmp_path / "a.py"
+    path.write_text("x = (\n")
+    with pytest.raises(ValueError, match=r"a\.py is no Python \(.*line 1\)"):
+        provenance.code_digest(path)
+
+
+def test_a_version_is_that_of_the_source_not_of_its_build_or_of_what_mends_python(monkeypatch) -> None:
+    """The same package from another index, or the next release of one Python, is no other code."""
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "2.14.1+cpu")
+    monkeypatch.setattr("platform.python_version_tuple", lambda: ("3", "11", "9"))
+    assert provenance.versions()["torch"] == "2.14.1"
+    assert provenance.versions()["python"] == "3.11"

@@ -413,6 +413,15 @@ def test_sweeps_are_paired_with_data_by_name(small: Path) -> None:
         assert found == expected, data
 
 
+def test_parameters_that_are_no_values_are_named(small: Path) -> None:
+    for words in ("epochs = (", "epochs = 2 * 3"):
+        write_pair(small / "notebooks", "01_odd", parameters=PARAMETERS.replace("epochs = 3", words))
+        done = run(small, "status")
+        assert done.returncode == 2
+        [line] = done.stderr.splitlines()
+        assert "01_odd.py: its parameters must be plain values" in line
+
+
 def test_a_pair_half_missing_or_damaged_is_named(small: Path) -> None:
     pair = small / "notebooks" / "00_draws.ipynb"
     pair.write_text("{")

@@ -69,7 +69,7 @@ def status(figure: Path | None) -> None:
         reasons = fresh.stale(notebook, root)
         here = "it ran in this checkout" if not fresh.to_run(notebook, root) else "not run in this checkout as it is"
         click.echo(f"{notebook.name}: {'stale: ' + fresh.few(reasons) if reasons else 'fresh'}; {here}")
-        for name in fresh.sweeps(notebook, root):
+        for name in notebook.sweeps:
             otherwise = fresh.measured_otherwise(name, root)
             state = f"not measured by this code: {fresh.few(otherwise)}" if otherwise else "measured by this code"
             click.echo(f"  {'sweep ' + name:<28} {state}")
@@ -96,10 +96,11 @@ def status(figure: Path | None) -> None:
 def verify(names: tuple[str, ...], **where: Any) -> None:
     """Make the figures of notebooks again, into build/verify/, and compare them with the published ones.
 
-    Numbers count as the same within a thousandth where one seed determines them, over several seeds within twice the
-    standard error of their difference, and within a tolerance where one is stated. A picture counts as the same while
-    no more than 1 pixel in 200 differs by more than 32 of 255 levels. Exit code 1 where they differ. NAMES as for
-    reproduce.
+    With the recorded inputs, where only the machine may be another, numbers are the same within a thousandth where one
+    seed determines them, over several seeds within twice the standard error of their difference, and within a
+    tolerance where one is stated; a picture while at most 15% of its pixels differ by more than 32 of 255 levels. With
+    other code, parameters, versions or data it is a thousandth and 0.5%. Trainings that were kept are not reused. Exit
+    code 1 where they differ. NAMES as for reproduce.
     """
     from vae_core.verify import verify as run
 

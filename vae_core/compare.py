@@ -34,6 +34,7 @@ def tolerance(made: Row, published: Row) -> float:
     if "tolerance" in published:
         return published["tolerance"]
     errors = [row.get("standard_error") or 0 for row in (made, published)]
+    errors = [error for error in errors if math.isfinite(error)] or [0]
     if published.get("seeds", 1) > 1 and max(errors) > 0:
         return 2 * math.hypot(*errors)
     return _thousandth(made, published)
@@ -55,7 +56,8 @@ def numbers(made: Sequence[Row], published: Sequence[Row], *, same_inputs: bool 
     for claim in sorted(new.keys() & old.keys()):
         a, b = new[claim]["value"], old[claim]["value"]
         allowed = (tolerance if same_inputs else _thousandth)(new[claim], old[claim])
-        if not (abs(a - b) <= allowed or (math.isnan(a) and math.isnan(b))):
+        same = a == b or (math.isnan(a) and math.isnan(b)) or (math.isfinite(a - b) and abs(a - b) <= allowed)
+        if not same:
             told.append(f"{claim}: {a:.5g}, published {b:.5g}")
     return told
 
@@ -66,7 +68,7 @@ def share_of_pixels(made: bytes, published: bytes) -> float:
         a, b = (
             np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), dtype=np.int16) for content in (made, published)
         )
-    except (OSError, SyntaxError):  # what Pillow makes of a damaged file
+    except (OSError, SyntaxError, ValueError):  # what Pillow makes of a damaged file
         return 1.0
     return float((np.abs(a - b).max(axis=2) > LEVELS).mean()) if a.shape == b.shape else 1.0
 
@@ -116,6 +118,6 @@ def fault(figure: bytes) -> str | None:
             if image.width != WIDTH:
                 return f"is {image.width} pixels wide, not {WIDTH}"
             least, most = image.convert("L").getextrema()
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, ValueError) as error:
         return f"is no picture ({error})"
     return "is blank" if least == most else None

@@ -7,7 +7,6 @@ import shlex
 import subprocess
 from collections.abc import Mapping
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from vae_core.download import fingerprint
 from vae_core.notebook import Notebook
 
 PACKAGE = Path(__file__).parent
+ENTRY = {"notebook", "parameters", "sha256", "source", "alt", "caption", "seed", "versions", "threads", "machine"}
 LIBRARIES = (*provenance.PACKAGES, "scipy", "scikit-learn", "pillow")
 # what only reads words, runs notebooks or handles what they made: no number and no picture depends on it
 RUNNERS = {"__main__", "cli", "cli_runs", "cli_sweep", "compare", "execute", "fresh", "notebook", "post", "progress",
@@ -33,7 +33,7 @@ def inputs(code: str, settings: dict[str, Any], sweeps: Mapping[str, bytes]) -> 
         "cells": hashlib.sha256(code.encode()).hexdigest(),
         "parameters": settings,
         "package": package(),
-        "versions": provenance.versions() | {name: metadata.version(name) for name in LIBRARIES},
+        "versions": provenance.versions() | {name: provenance.version(name) for name in LIBRARIES},
         "data": {name: _fingerprint(name) for name in names if name},
         "sweeps": {name: provenance.digest(content) for name, content in sweeps.items()},
     }
@@ -85,8 +85,9 @@ def forget() -> None:
 
 
 def sweeps(notebook: Notebook, root: Path) -> dict[str, bytes]:
-    """The published results of the sweeps that a notebook loads: files by name, of those that there are."""
+    """The published results of the sweeps that a notebook loads, and other files it reads: by name, those there are."""
     paths = {name: root / "figures" / "data" / f"sweep_{name}.json" for name in notebook.sweeps}
+    paths |= {Path(name).stem: root / name for name in notebook.reads}
     return {name: path.read_bytes() for name, path in paths.items() if path.exists()}
 
 
@@ -110,16 +111,22 @@ def record(folder: Path, name: str) -> dict[str, Any]:
     return provenance.read_json(folder / "data" / "inputs.json").get(name, {})
 
 
-def with_record(folder: Path, name: str, made: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """The records of a folder with what the figures of a notebook were made from; one that says the same stays.
+def with_record(folder: Path, name: str, made: dict[str, Any], seconds: float, new: bool) -> dict[str, Any]:
+    """The records of a folder after a run from the inputs ``made``.
 
-    Of ``seconds`` the most are kept: those of a run that found no training to reuse.
+    Where its figures are ``new`` the record is of it. Else it says from which inputs a later run agreed, if they
+    are others. Of ``seconds`` the most are kept: those of a run that found no training to reuse.
     """
     records = provenance.read_json(folder / "data" / "inputs.json")
     before = records.get(name, {})
-    if not changes(before, made) and before.get("numbers") == made["numbers"]:
-        return records
-    return records | {name: made | {"seconds": max(round(seconds), before.get("seconds", 0))}}
+    if new:
+        return records | {name: made | {"seconds": max(round(seconds), before.get("seconds", 0))}}
+    return records | ({name: before | {"agreed": made}} if changes(latest(before), made) else {})
+
+
+def latest(record: dict[str, Any]) -> dict[str, Any]:
+    """The inputs from which what is recorded was made, or with which a later run agreed."""
+    return record.get("agreed") or record
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -145,15 +152,25 @@ def rows(folder: Path, name: str) -> list[dict[str, Any]]:
     return provenance.read_json(folder / "data" / "results.json").get(name, [])
 
 
-def numbers_digest(rows: list[dict[str, Any]]) -> str:
-    """A digest of the numbers of a notebook."""
-    return provenance.digest(json.dumps(rows, sort_keys=True).encode())
+def written_digest(content: Any) -> str:
+    """A digest of the numbers of a notebook, or of its entries in the manifest."""
+    return provenance.digest(json.dumps(content, sort_keys=True).encode())
 
 
 def entries(folder: Path, name: str) -> dict[str, dict[str, Any]]:
-    """What the manifest of a folder such as ``figures/`` says of each figure of a notebook."""
+    """What the manifest of a folder such as ``figures/`` says of the figures of a notebook; whole entries alone."""
     manifest = provenance.read_json(folder / "manifest.json")
-    return {figure: entry for figure, entry in manifest.items() if entry["notebook"] == name}
+    return {figure: entry for figure, entry in manifest.items() if entry.keys() >= ENTRY and entry["notebook"] == name}
+
+
+def by_hand(folder: Path, name: str) -> list[str]:
+    """Whether numbers or entries of a notebook are not those of its record, in words."""
+    made = record(folder, name)
+    told = []
+    for what, now, file in (("numbers", rows, "results.json"), ("entries", entries, "manifest.json")):
+        if what in made and made[what] != written_digest(now(folder, name)):
+            told.append(f"its {what} in {file} were changed by hand")
+    return told
 
 
 def _wrong(figures: dict[str, str], folder: Path) -> list[str]:
@@ -171,30 +188,18 @@ def _wrong(figures: dict[str, str], folder: Path) -> list[str]:
 def stale(notebook: Notebook, root: Path) -> list[str]:
     """Why the published figures and numbers of a notebook are not those that it would make now; empty if they are."""
     folder, settings = root / "figures", notebook.settings("post", {})
-    made, listed = record(folder, notebook.name), entries(folder, notebook.name)
-    told = changes(made, inputs(notebook.code, settings, sweeps(notebook, root)))
+    listed = entries(folder, notebook.name)
+    told = changes(latest(record(folder, notebook.name)), inputs(notebook.code, settings, sweeps(notebook, root)))
     told += [f"figures/{name}.png has no entry in the manifest" for name in notebook.figures(settings)
              if f"{name}.png" not in listed]  # fmt: skip
     told += _wrong({name: entry["sha256"] for name, entry in listed.items()}, folder)
-    if made and made.get("numbers") != numbers_digest(rows(folder, notebook.name)):
-        told.append("its numbers in results.json are others")
-    return told
-
-
-def written(root: Path, name: str) -> dict[str, Any]:
-    """The published figures, entries and numbers of a notebook as digests, as they are on disk."""
-    folder = root / "figures"
-    listed = entries(folder, name)
-    return {
-        "figures": {figure: provenance.sha256(folder / figure) for figure in listed if (folder / figure).exists()},
-        "entries": provenance.digest(provenance.to_json(listed)),
-        "numbers": numbers_digest(rows(folder, name)),
-    }
+    return told + by_hand(folder, notebook.name)
 
 
 def remember(root: Path, name: str, made: dict[str, Any]) -> None:
-    """Note in ``build/`` that a run of this checkout succeeded: its inputs, and the published set as it left it."""
-    provenance.write_json(root / "build" / "made" / f"{name}.json", {"inputs": made, "written": written(root, name)})
+    """Note in ``build/`` that a run of this checkout succeeded: its inputs, and the published figures as they are."""
+    figures = {figure: entry["sha256"] for figure, entry in entries(root / "figures", name).items()}
+    provenance.write_json(root / "build" / "made" / f"{name}.json", {"inputs": made, "figures": figures})
 
 
 def to_run(notebook: Notebook, root: Path) -> list[str]:
@@ -205,16 +210,22 @@ def to_run(notebook: Notebook, root: Path) -> list[str]:
     memory: dict[str, Any] = {}
     with contextlib.suppress(ValueError):  # damaged: as if it had not run
         memory = provenance.read_json(root / "build" / "made" / f"{notebook.name}.json")
-    if not memory:
+    if not memory.keys() >= {"inputs", "figures"}:
         return ["not run in this checkout yet"]
-    before, now = memory["written"], written(root, notebook.name)
-    told = changes(memory["inputs"], inputs(notebook.code, notebook.settings("post", {}), sweeps(notebook, root)))
-    told += _wrong(before["figures"], root / "figures")
-    told += ["its numbers in results.json are others"] if before["numbers"] != now["numbers"] else []
-    return told + (["its entries in manifest.json are others"] if before["entries"] != now["entries"] else [])
+    now = inputs(notebook.code, notebook.settings("post", {}), sweeps(notebook, root))
+    told = changes(memory["inputs"], now) + _wrong(memory["figures"], root / "figures")
+    return list(dict.fromkeys(told + stale(notebook, root)))
 
 
 _fingerprint = cache(fingerprint)
+
+
+def _agreed(made: dict[str, Any]) -> str:
+    """In what a later run that came to the same differed from the one that made the figures."""
+    later = made.get("agreed")
+    return (
+        f"later, at commit {later['commit']}, but for {few(changes(made, later))}" if later else "no later run differed"
+    )
 
 
 def story(path: Path, root: Path) -> list[str]:
@@ -227,7 +238,7 @@ def story(path: Path, root: Path) -> list[str]:
     if held is None:
         raise ValueError(f"no figure {path}: vae-core status lists those that are published")
     entry = provenance.read_json(held.parent / "manifest.json").get(held.name)
-    if entry is None:
+    if entry is None or not entry.keys() >= ENTRY:
         raise ValueError(f"{held} is in no manifest: vae-core status lists the figures that are published")
     made = record(held.parent, entry["notebook"])
     same = "this file" if provenance.sha256(held) == entry["sha256"] else "NOT this file"
@@ -242,6 +253,7 @@ def story(path: Path, root: Path) -> list[str]:
         "notebook": f"{entry['notebook']}, code cells {made.get('cells', 'unknown')[:12]}",
         "commit": f"{made.get('commit', 'unknown')}, {'clean' if made.get('clean') else 'with changes or unknown'}",
         "package": str(made.get("package", "unknown"))[:12],
+        "agreed": _agreed(made),
         "data": f"{entry['source']}; " + ", ".join(f"{k} {v[:12]}" for k, v in made.get("data", {}).items()),
         "sweeps": ", ".join(f"{k} {v[:12]}" for k, v in made.get("sweeps", {}).items()) or "none",
         "parameters": ", ".join(f"{k}={v!r}" for k, v in entry["parameters"].items()),

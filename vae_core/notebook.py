@@ -19,6 +19,8 @@ class Notebook(NamedTuple):
     cells: int
     code: str  # of its code cells but the parameters
     sweeps: tuple[str, ...] = ()  # names of the sweeps whose results it loads
+    reads: tuple[str, ...] = ()  # other files of the checkout that it reads
+    text: str = ""  # of the .ipynb, as it was read
 
     def settings(self, preset: str, overrides: dict[str, Any]) -> dict[str, Any]:
         """All parameters under a preset, with the overrides that this notebook has."""
@@ -92,7 +94,8 @@ def _read_notebook(folder: Path, name: str) -> Notebook:
     if not pair.exists():
         raise ValueError(f"{text} has no paired .ipynb; make it with: jupytext --sync {text}")
     try:
-        source, notebook = jupytext.read(text), jupytext.read(pair)
+        whole = pair.read_text(encoding="utf-8")
+        source, notebook = jupytext.read(text), jupytext.reads(whole, fmt="ipynb")
     except Exception as error:
         raise ValueError(f"the pair {name} cannot be read ({str(error).splitlines()[0]})") from None
     if [(c.cell_type, c.source) for c in source.cells] != [(c.cell_type, c.source) for c in notebook.cells]:
@@ -104,19 +107,22 @@ def _read_notebook(folder: Path, name: str) -> Notebook:
     tagged = [c.source for c in source.cells if "parameters" in c.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise ValueError(f"{text} must have one cell tagged parameters, not {len(tagged)}")
-    parameters = {
-        statement.targets[0].id: ast.literal_eval(statement.value)
-        for statement in ast.parse(tagged[0]).body
-        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
-    }
+    try:
+        parameters = {
+            statement.targets[0].id: ast.literal_eval(statement.value)
+            for statement in ast.parse(tagged[0]).body
+            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
+        }
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"{text}: its parameters must be plain values ({error})") from None
     own = source.metadata.get("vae_core", {})
     unknown = {key for preset in own.get("presets", {}).values() for key in preset} - set(parameters)
     if unknown:
         raise ValueError(f"{text}: a preset sets {', '.join(sorted(unknown))}, which is no parameter")
     presets, figures = own.get("presets", {}), tuple(own.get("figures", ()))
     code = "\n\n".join(c.source for c in source.cells if c.cell_type == "code" and c.source not in tagged)
-    least, sweeps = own.get("least", {}), tuple(own.get("sweeps", ()))
-    return Notebook(name, pair, parameters, presets, least, figures, len(source.cells), code, sweeps)
+    least, sweeps, reads = own.get("least", {}), tuple(own.get("sweeps", ())), tuple(own.get("reads", ()))
+    return Notebook(name, pair, parameters, presets, least, figures, len(source.cells), code, sweeps, reads, whole)
 
 
 def parse_parameters(notebooks: Sequence[Notebook], given: Sequence[tuple[str, str]]) -> dict[str, Any]:

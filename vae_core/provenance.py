@@ -2,7 +2,6 @@
 
 import ast
 import contextlib
-import csv
 import hashlib
 import html
 import io
@@ -39,7 +38,10 @@ def code_digest(path: Path) -> str:
     """
     if path.suffix != ".py":
         return sha256(path)
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise ValueError(f"{path} is no Python ({error.msg}, line {error.lineno})") from None
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body[: ast.get_docstring(node) is not None] = []
@@ -53,15 +55,17 @@ def _shape(node: Any) -> str:
     if isinstance(node, ast.AST):
         parts = [f"{field}={_shape(value)}" for field, value in ast.iter_fields(node) if value not in (None, [])]
         return f"{type(node).__name__}({','.join(parts)})"
-    return f"[{','.join(map(_shape, node))}]" if isinstance(node, list) else repr(node)
+    return f"[{','.join(map(_shape, node))}]" if isinstance(node, list) else ascii(node)
 
 
 def versions() -> dict[str, str]:
-    """The versions that can change a figure."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        found[package] = metadata.version(package)
-    return found
+    """The versions that can change a figure: without releases of Python that mend faults, and builds of one version."""
+    return {"python": ".".join(platform.python_version_tuple()[:2])} | {name: version(name) for name in PACKAGES}
+
+
+def version(package: str) -> str:
+    """The version of an installed package, such as 2.14.1 where it is 2.14.1+cpu."""
+    return metadata.version(package).partition("+")[0]
 
 
 def machine() -> str:
@@ -143,7 +147,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def with_entries(path: Path, notebook: str, entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The manifest at ``path`` with ``entries``, name to facts, in place of those of ``notebook``."""
-    return {name: entry for name, entry in read_json(path).items() if entry["notebook"] != notebook} | entries
+    return {name: entry for name, entry in read_json(path).items() if entry.get("notebook") != notebook} | entries
 
 
 def figure_facts(name: str, content: bytes) -> dict[str, Any]:
@@ -165,16 +169,10 @@ def figure_facts(name: str, content: bytes) -> dict[str, Any]:
     }
 
 
-def with_results(folder: Path, notebook: str, rows: list[dict[str, Any]]) -> dict[Path, bytes]:
-    """``results.json`` and ``results.csv`` of a folder, with these rows of one notebook in place of those before."""
-    results = read_json(folder / "results.json") | {notebook: rows}
-    text = io.StringIO()
-    every = dict.fromkeys(key for name in results for row in results[name] for key in row if key != "command")
-    table = csv.DictWriter(text, ["notebook", *every, "command"], lineterminator="\n")
-    table.writeheader()
-    for name in sorted(results):
-        table.writerows({"notebook": name} | row for row in results[name])
-    return {folder / "results.json": to_json(results), folder / "results.csv": text.getvalue().encode()}
+def with_results(path: Path, notebook: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The numbers at ``path``, rows by notebook, with these of one notebook in place of those before."""
+    kept = {name: those for name, those in read_json(path).items() if name != notebook}
+    return kept | ({notebook: rows} if rows else {})
 
 
 def items(parameter: Any) -> list[Any]:

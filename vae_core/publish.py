@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -53,6 +53,7 @@ def publish(
     rows = [row for name in made.keys() - figures.keys() if name.endswith(".json") for row in json.loads(made[name])]
     rows = [row | {"command": f"vae-core reproduce {notebook.name}"} for row in rows]
     entries = _entries(outcome, figures)
+    _check_owners(notebook.name, entries, root)
     asked = {Path(name).name for name in str(settings.get("data")).split(",")}  # a data set, or a folder's path
     strange = {entry["source"].split(":")[0] for entry in entries.values()} - asked
     reasons = [] if preset == "post" else ["not the published settings"]
@@ -76,17 +77,25 @@ def publish(
         files[place] = provenance.to_json({"command": command, "threads": THREADS} | made_by | facts)
     if new:
         files |= {folder / name: content for name, content in figures.items()}
-        files |= provenance.with_results(folder / "data", notebook.name, rows) if rows else {}
-        manifest = folder / "manifest.json"
+        manifest, results = folder / "manifest.json", folder / "data" / "results.json"
         files[manifest] = provenance.to_json(provenance.with_entries(manifest, notebook.name, entries))
-    record = outcome.inputs | {"numbers": fresh.numbers_digest(rows if new else fresh.rows(folder, notebook.name))}
-    records = fresh.with_record(folder, notebook.name, record, outcome.seconds)
+        files[results] = provenance.to_json(provenance.with_results(results, notebook.name, rows))
+    digests = {"numbers": fresh.written_digest(rows), "entries": fresh.written_digest(entries)} if new else {}
+    records = fresh.with_record(folder, notebook.name, outcome.inputs | digests, outcome.seconds, new)
     files[folder / "data" / "inputs.json"] = provenance.to_json(records)
     provenance.write_all(files)
     if not reasons:
         fresh.remember(root, notebook.name, outcome.inputs)
     outcome.aside, outcome.published, outcome.new = "; ".join(reasons), not reasons, new
     outcome.figures = [folder / name for name in figures]
+
+
+def _check_owners(notebook: str, figures: Iterable[str], root: Path) -> None:
+    manifest = provenance.read_json(root / "figures" / "manifest.json")
+    for name in figures:
+        owner = manifest.get(name, {}).get("notebook", notebook)
+        if owner != notebook and (root / "notebooks" / f"{owner}.ipynb").exists():
+            raise ValueError(f"it made {name}, which is a figure of {owner}: rename one")
 
 
 def _entries(outcome: Outcome, figures: dict[str, bytes]) -> dict[str, dict[str, Any]]:
@@ -109,13 +118,10 @@ def _entries(outcome: Outcome, figures: dict[str, bytes]) -> dict[str, dict[str,
 def differences(outcome: Outcome, figures: dict[str, bytes], rows: list[dict[str, Any]], published: Path) -> list[str]:
     """In what the figures and numbers that a run made differ from those in the folder ``published``, in words."""
     name = outcome.notebook.name
-    record, then = fresh.record(published, name), fresh.rows(published, name)
-    same = not fresh.changes(record, outcome.inputs)
+    same = not fresh.changes(fresh.latest(fresh.record(published, name)), outcome.inputs)
     entries = fresh.entries(published, name)
     held = {figure: path.read_bytes() if (path := published / figure).exists() else None for figure in entries}
-    told = compare.numbers(rows, then, same_inputs=same)
-    if then and record.get("numbers", fresh.numbers_digest(then)) != fresh.numbers_digest(then):
-        told.append("its numbers in results.json were changed by hand")
+    told = compare.numbers(rows, fresh.rows(published, name), same_inputs=same) + fresh.by_hand(published, name)
     if any(entry["parameters"] != outcome.settings for entry in entries.values()):
         told.append("its parameters")
     return told + compare.figures(figures, held, _entries(outcome, figures), entries, same_inputs=same)

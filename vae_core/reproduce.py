@@ -167,7 +167,7 @@ def _run(
         except CancelledError:
             outcome.error = GONE
         except OSError as error:
-            outcome.error = f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
+            outcome.error = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
         except Exception as error:  # of the machine it ran on, the cluster or the notebook
             outcome.error = f"{type(error).__name__}: {error}"
         if outcome.error is None:
@@ -179,7 +179,7 @@ def _run(
         queue, running = sorted(outcomes, key=longest), dict[Future, Outcome]()
         while queue or running:
             while queue and len(running) < engine.slots:
-                task = _task(queue[0], swept, root, staging, timeout)
+                task = _task(queue[0], swept, root, staging, timeout, afresh=target is not None)
                 running[engine.submit(execute.run, task, topic)] = queue.pop(0)
             if engine.deserted:
                 for future in running:
@@ -189,9 +189,10 @@ def _run(
 
 
 def _task(
-    outcome: Outcome, swept: dict[str, dict[str, Any]], root: Path, staging: Path | None, timeout: float | None
-) -> dict[str, Any]:
-    """What :func:`vae_core.execute.run` is given; notes the inputs of the outcome."""
+    outcome: Outcome, swept: dict[str, dict[str, Any]], root: Path, staging: Path | None, timeout: float | None,
+    *, afresh: bool,
+) -> dict[str, Any]:  # fmt: skip
+    """What :func:`vae_core.execute.run` is given; notes the inputs of the outcome. ``afresh``: reuse no training."""
     notebook, settings = outcome.notebook, outcome.settings
     sweeps = fresh.sweeps(notebook, root) | {
         name: provenance.to_json(swept[name]) for name in notebook.sweeps if name in swept
@@ -199,10 +200,10 @@ def _task(
     outcome.inputs = fresh.inputs(notebook.code, settings, sweeps) | fresh.commit(root)
     data = str(data_root()) if os.environ.get("VAE_CORE_DATA") else None
     return {
-        "name": notebook.name, "source": notebook.path.read_text(encoding="utf-8"), "code": notebook.code,
+        "name": notebook.name, "source": notebook.text, "code": notebook.code,
         "parameters": settings, "inputs": outcome.inputs, "timeout": timeout, "root": str(root) if staging else None,
         "sweeps": {name: text.decode() for name, text in sweeps.items()}, "data": data,
-        "runs": str(root / "build" / "runs") if staging else None,
+        "runs": str(root / "build" / "runs") if staging and not afresh else None,
         "folder": str(staging / notebook.name) if staging else None,
     }  # fmt: skip
 
@@ -227,8 +228,9 @@ def _incomplete(declared: list[str], made: dict[str, bytes]) -> str | None:
     """What is wrong with the figures that a notebook declares: not written, damaged, of another width or blank."""
     if missing := [name for name in declared if f"{name}.png" not in made]:
         return f"it did not write the figures it declares: {', '.join(missing)}"
-    faults = {name: fault for name in declared if (fault := compare.fault(made[f"{name}.png"]))}
-    return "; ".join(f"its figure {name} {fault}" for name, fault in faults.items()) or None
+    pictures = {name: content for name, content in made.items() if name.endswith(".png")}
+    faults = {name: fault for name, content in pictures.items() if (fault := compare.fault(content))}
+    return "; ".join(f"its figure {name.removesuffix('.png')} {fault}" for name, fault in faults.items()) or None
 
 
 def _expected(root: Path, outcome: Outcome) -> float | None:

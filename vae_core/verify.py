@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vae_core import fresh, provenance
+from vae_core import compare, fresh
 from vae_core.notebook import find_checkout, find_notebooks
 from vae_core.publish import differences
 from vae_core.reproduce import reproduce
@@ -24,9 +24,8 @@ def verify(
     root = find_checkout(checkout)
     fresh.check_package(root)
     chosen = find_notebooks(root, names)
-    manifest = provenance.read_json(root / "figures" / "manifest.json")
     for notebook in chosen:
-        if not any(entry["notebook"] == notebook.name for entry in manifest.values()):
+        if not fresh.entries(root / "figures", notebook.name):
             raise ValueError(f"{notebook.name} has no published figures: vae-core reproduce {notebook.name}")
     target = root / "build" / "verify"
     outcomes = reproduce([one.name for one in chosen], checkout=root, target=target, say=say, **where)
@@ -40,9 +39,11 @@ def verify(
         published, rows = root / "figures", fresh.rows(target, name)
         figures = {path.relative_to(target).as_posix(): path.read_bytes() for path in outcome.figures}
         wrong = differences(outcome, figures, rows, published)
-        otherwise = fresh.changes(fresh.record(published, name), outcome.inputs)
-        how = f"to a thousandth, for {fresh.few(otherwise)} changed" if otherwise else "within their tolerances"
-        told = f"{len(rows)} numbers {how}, {len(figures)} figures by how they look"
+        otherwise = fresh.changes(fresh.latest(fresh.record(published, name)), outcome.inputs)
+        share = compare.SHARE if otherwise else compare.SHARE_OF_MACHINES
+        told = f"{len(rows)} numbers {'to a thousandth' if otherwise else 'within their tolerances'}, "
+        told += f"{len(figures)} figures to {share:.1%} of their pixels"
+        told += f"; others are {fresh.few(otherwise)}" if otherwise else ""
         say(f"{name}: {f'NOT the same: {fresh.few(wrong)}' if wrong else 'the same'} (compared: {told})")
         agree = agree and not wrong
     return agree
