@@ -60,7 +60,7 @@ LAYERS = {
         "publish",
         "sweeps",
     },
-    "verify": {"fresh", "notebook", "provenance", "publish", "reproduce"},
+    "verify": {"compare", "fresh", "notebook", "publish", "reproduce"},
     "rivals": set(),
     "pairs": {"ensemble", "likelihood", "metrics", "model", "objective", "train"},
     "post": {"notebook", "provenance"},
@@ -110,7 +110,7 @@ def test_every_module_imports_only_what_its_layer_may() -> None:
 def test_modules_stay_small() -> None:
     lines = {path.stem: len(path.read_text().splitlines()) for path in MODULES}
     assert max(lines.values()) <= 300, max(lines, key=lines.get)
-    assert sum(lines.values()) <= 8200
+    assert sum(lines.values()) <= 8220
     training = ("data", "likelihood", "model", "objective", "train", "metrics")
     assert sum(lines[name] for name in training) <= 1800
 

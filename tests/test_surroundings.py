@@ -210,8 +210,8 @@ def test_what_is_wrong_with_a_file_names_it(tmp_path: Path) -> None:
 def test_whoever_reads_only_the_first_line_hears_no_complaint(small: Path) -> None:  # noqa: F811
     shell = f"'{sys.executable}' -m vae_core status | head -1"
     done = subprocess.run(["sh", "-c", shell], cwd=small, capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == ("00_draws: stale: no record of how they were made, figures/figure_1.png is"
-                                          " missing, figures/figure_2.png is missing\n", "")  # fmt: skip
+    assert done.stdout.startswith("00_draws: stale: no record of how they were made, ")
+    assert (len(done.stdout.splitlines()), done.stderr) == (1, "")
 
 
 def test_tests_hear_ctrl_c_also_where_it_is_ignored_and_what_fails_is_ended(tmp_path: Path) -> None:
