@@ -153,7 +153,7 @@ def _run(
     known = {outcome.notebook.name: _expected(root, outcome) for outcome in outcomes}
     expected = {name: seconds for name, seconds in known.items() if seconds}
     many = jobs or min(len(outcomes), usable()) or 1
-    lines = Lines([outcome.notebook for outcome in outcomes], expected, many, say)
+    lines, told = Lines([outcome.notebook for outcome in outcomes], expected, many, say), set[str]()
 
     def longest(outcome: Outcome) -> float:
         return -expected.get(outcome.notebook.name, 10.0 * outcome.notebook.cells)
@@ -164,6 +164,9 @@ def _run(
             made = _result(future, outcome, root)
             if outcome.error is None:
                 publish(outcome, made, own, root, preset, target, republish, lines.say)
+                if outcome.aside and outcome.aside not in told:  # early: others may take minutes
+                    told.add(outcome.aside)
+                    lines.say(f"{outcome.notebook.name} is not published: {outcome.aside}")
         except CancelledError:
             outcome.error = GONE
         except OSError as error:
