@@ -46,7 +46,7 @@ def publish(
     before everything is on disk under other names.
 
     Raises:
-        OSError: when something cannot be written; nothing has changed then.
+        OSError, ValueError: for what cannot be written, or is another notebook's figure; nothing has changed then.
     """
     notebook, settings = outcome.notebook, outcome.settings
     figures = {name: content for name, content in made.items() if not name.startswith("data/")}
