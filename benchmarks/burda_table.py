@@ -21,12 +21,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from vae_core.checkpoint import load_tensors, save_tensors
-from vae_core.cli import one_line_errors
+from vae_core.cli.main import one_line_errors
 from vae_core.data import load_images
+from vae_core.environment import machine
+from vae_core.files import read_json, write_json
 from vae_core.metrics import active_units, evaluate, importance_weighted_bound
 from vae_core.model import VAE, VAEConfig
-from vae_core.provenance import machine, read_json, write_json
+from vae_core.runs import load_tensors, save_tensors
 from vae_core.train import TrainConfig, TrainState, train
 
 PAPER = {1: 86.76, 5: 85.54, 50: 84.78}  # table 1, NLL on binarised MNIST, by importance samples in training

@@ -17,9 +17,9 @@ import click
 import torch
 from torch import Tensor
 
-from vae_core import provenance
-from vae_core.ensemble import train_many
+from vae_core import environment, files
 from vae_core.model import VAE, VAEConfig
+from vae_core.parallel.stacked import train_many
 from vae_core.train import TrainConfig, train
 
 Shape = tuple[int, int, int]
@@ -112,7 +112,7 @@ def main(turns: int, alone: int, to: Path) -> None:
         "settings": {"turns": turns, "alone": alone, "threads": 1, "images": 2},
         "sizes": rows,
     }
-    provenance.write_json(to, content | {"versions": provenance.versions(), "machine": provenance.machine()})
+    files.write_json(to, content | {"versions": environment.versions(), "machine": environment.machine()})
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ import click
 import jupytext
 from playwright.sync_api import Locator, Page, sync_playwright
 
-from vae_core import VAE, VAEConfig, provenance
-from vae_core.page import export_page
+from vae_core import VAE, VAEConfig, environment, files
+from vae_core.explorer.page import export_page
 
 RESULT = Path(__file__).parent / "results" / "explorer_latency.json"
 MLP = VAEConfig(latent_dim=10, hidden=(256, 256))
@@ -37,7 +37,7 @@ import matplotlib.pyplot as plt
 import torch
 from ipywidgets import FloatSlider, interact
 from vae_core import VAE, VAEConfig
-from vae_core.explore import explore
+from vae_core.explorer.widget import explore
 models = [VAE(VAEConfig(**settings)) for settings in json.loads(Path("models.json").read_text())]
 # %%
 @interact(first=FloatSlider(min=-3, max=3, step=0.02))
@@ -211,7 +211,7 @@ def main(changes: int, to: Path) -> None:
     for name, fact in facts.items():
         click.echo(f"{name}: {fact}")
     content = {"load_before": load, "cores": os.cpu_count(), "paths": paths, "pictures_a_second": drags, **facts}
-    provenance.write_json(to, content | {"versions": provenance.versions(), "machine": provenance.machine()})
+    files.write_json(to, content | {"versions": environment.versions(), "machine": environment.machine()})
 
 
 if __name__ == "__main__":

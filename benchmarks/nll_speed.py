@@ -19,7 +19,7 @@ import click
 import torch
 from torch import Tensor
 
-from vae_core import provenance
+from vae_core import environment, files
 from vae_core.data import binarise, load_images
 from vae_core.metrics import importance_weighted_bound
 from vae_core.model import VAE, VAEConfig
@@ -156,7 +156,7 @@ def main(count: int, peer_images: int, samples: int, turns: int, threads: tuple[
     images = binary_images(max(count, peer_images))
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
         memory = fresh.submit(peak_memory, images[:count], samples).result()
-    versions = provenance.versions()
+    versions = environment.versions()
     if peer_of(VAE(CONFIG)) is None:
         click.echo(NO_PEER, err=True)
     else:
@@ -182,7 +182,7 @@ def main(count: int, peer_images: int, samples: int, turns: int, threads: tuple[
         "peak_memory_mb": memory,
         "agreement": nll,
     }
-    provenance.write_json(to, content | {"versions": versions, "machine": provenance.machine()})
+    files.write_json(to, content | {"versions": versions, "machine": environment.machine()})
 
 
 if __name__ == "__main__":

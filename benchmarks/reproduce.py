@@ -16,8 +16,8 @@ from typing import Any
 
 import click
 
-from vae_core import provenance
-from vae_core.notebook import find_notebooks
+from vae_core import environment, files
+from vae_core.regenerate.notebook import find_notebooks
 
 CHECKOUT = Path(__file__).parents[1]
 RESULT = Path(__file__).parent / "results" / "reproduce.json"
@@ -80,9 +80,9 @@ def main(preset: str, turns: int, ways: tuple[str, ...]) -> None:
         found["seconds a notebook beyond papermill and 5%"] = round(statistics.median(extra) / count, 2)
     for name, value in found.items():
         click.echo(f"{name}: {value}")
-    facts = {"turns": turns, "versions": provenance.versions(), "machine": provenance.machine(), "all": taken}
-    results = provenance.read_json(RESULT) | {preset: found | facts}
-    provenance.write_json(RESULT, results)
+    facts = {"turns": turns, "versions": environment.versions(), "machine": environment.machine(), "all": taken}
+    results = files.read_json(RESULT) | {preset: found | facts}
+    files.write_json(RESULT, results)
 
 
 if __name__ == "__main__":

@@ -67,9 +67,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from vae_core import VAE, VAEConfig, elbo, load_images
-from vae_core.explore import explore
-from vae_core.figures import Section, image_sections, save, save_results, table
+from vae_core.explorer.widget import explore
 from vae_core.latent import kl_by_dimension, traverse
+from vae_core.plots.figures import Section, image_sections, save, save_results, table
 
 # %%
 train_set = load_images(data, substitute=True)

@@ -72,22 +72,15 @@ seed = 0
 import torch
 from IPython.display import display
 
-from vae_core import TrainConfig, VAEConfig, evaluate, fit, load_images, verdict
-from vae_core.charts import Line, Panel, panels
-from vae_core.explore import explore
-from vae_core.figures import (
-    Section,
-    figures_folder,
-    image_sections,
-    latent_plane,
-    save,
-    save_results,
-    table,
-)
+from vae_core import TrainConfig, VAEConfig, evaluate, fit, load_images
+from vae_core.explorer.page import export_page
+from vae_core.explorer.widget import explore
 from vae_core.latent import encode_means, kl_by_dimension, plane, traverse
-from vae_core.page import export_page
-from vae_core.provenance import load_sweep, whole_numbers
+from vae_core.plots.charts import Line, Panel, panels
+from vae_core.plots.figures import Section, figures_folder, image_sections, latent_plane, save, save_results, table
 from vae_core.runs import runs_folder
+from vae_core.study import latent_dimension
+from vae_core.study.sweep import load_sweep, whole_numbers
 
 # %%
 train_set = load_images(data, substitute=True)
@@ -207,7 +200,9 @@ rows = loaded.rows
 print(loaded.told)
 
 # %%
-levels = {key: verdict.over_seeds(rows, key) for key, value in rows[0].items() if isinstance(value, int | float)}
+levels = {
+    key: latent_dimension.over_seeds(rows, key) for key, value in rows[0].items() if isinstance(value, int | float)
+}
 tried = list(levels["nll"])
 counted = len({row["seed"] for row in rows})
 table([{"latent dimensions": d} | {
@@ -228,7 +223,7 @@ def line(name, key, colour):
     return Line(name, tried, mean, colour, "o-", [min(one) for one in values], [max(one) for one in values])
 
 
-most, stop, best = tried[-1], verdict.enough(levels["nll"]), verdict.enough(levels["frechet"])
+most, stop, best = tried[-1], latent_dimension.enough(levels["nll"]), latent_dimension.enough(levels["frechet"])
 lost = [d for d in tried if levels["pca_left"][d].value < levels["left"][d].value]
 crossing = f"PCA leaves less from {lost[0]} dimensions on" if lost else "PCA leaves more everywhere"
 parts = [
@@ -305,7 +300,7 @@ save_results("01_latent_dimension", [
     for claim, key, of, number in told for d, level in levels[key].items()
 ])  # fmt: skip
 setting = name == "MNIST" and dims == [2, 4, 10] and epochs >= 8 and len(train_set.images) == 60000
-print(verdict.latent_dimension(
+print(latent_dimension.latent_dimension(
     {d: r.elbo for d, r in results.items()}, {d: r.elbo_error for d, r in results.items()}, posts_setting=setting
 ))  # fmt: skip
 
@@ -317,7 +312,7 @@ print(verdict.latent_dimension(
 same = all(row["source"].startswith("mnist:") and row["training_images"] == 60000 for row in rows)
 setting = same and counted >= 3 and {2, 4, 10} <= set(tried) and rows[0]["epochs"] >= 8
 named = {"likelihood": "nll", "reconstructions": "left", "samples": "frechet", "rebuilt": "frechet_rebuilt"}
-print(verdict.latent_sweep({name: levels[key] for name, key in named.items()}, posts_setting=setting))
+print(latent_dimension.latent_sweep({name: levels[key] for name, key in named.items()}, posts_setting=setting))
 
 # %% [markdown]
 # Back to your prediction. A bound that rises with every step rules out the third choice. The Fréchet distance of

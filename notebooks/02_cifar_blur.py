@@ -73,15 +73,16 @@ import math
 import torch
 from IPython.display import display
 
-from vae_core import TrainConfig, VAEConfig, effective_variance, fit, load_images, verdict
-from vae_core.charts import Line, Panel, panels
-from vae_core.explore import explore
-from vae_core.figures import Section, image_sections, save, save_results, table
+from vae_core import TrainConfig, VAEConfig, effective_variance, fit, load_images
+from vae_core.explorer.widget import explore
 from vae_core.latent import kl_by_dimension, traverse
-from vae_core.provenance import load_sweep, whole_numbers
+from vae_core.plots.charts import Line, Panel, panels
+from vae_core.plots.figures import Section, image_sections, save, save_results, table
 from vae_core.quality import laplacian_energy, sharpness
 from vae_core.runs import runs_folder
 from vae_core.scores import detail
+from vae_core.study import cifar_blur
+from vae_core.study.sweep import load_sweep, whole_numbers
 
 # %%
 numbers = whole_numbers(counts)
@@ -189,7 +190,7 @@ table(rows)
 # %%
 setting = name == "CIFAR-10" and numbers == [200, 100, 25] and steps >= 1500
 naive, scaled = ({n: measured[n, f"{how} of squares"] for n in numbers} for how in ("mean", "sum"))
-print(verdict.cifar_blur(naive, scaled, posts_setting=setting))
+print(cifar_blur.cifar_blur(naive, scaled, posts_setting=setting))
 
 # %% [markdown]
 # ## Four suspects
@@ -243,7 +244,7 @@ table([
 def by_number(look, loss, network):
     """One line: a loss and a network, over the number of images, with twice the deviation of repeated trainings."""
     y = [cells[n, loss, network][f"sharpness, {look}"] for n in sizes]
-    spread = 2 * verdict.repeated(grid, f"sharpness, {look}")[1] ** 0.5
+    spread = 2 * cifar_blur.repeated(grid, f"sharpness, {look}")[1] ** 0.5
     name, style = (f"{loss}, conv", "o--") if network == "conv" else (loss, "o-")
     ends = [value - spread for value in y], [value + spread for value in y]
     return Line(name, sizes, y, (0, 1, 2, 6)[kinds.index(loss) % 4], style, *ends)
@@ -281,14 +282,14 @@ save(figure, "cifar_sharpness", alt=alt, caption=caption, source=rows[0]["data"]
 # says how much.
 
 # %%
-parts = {look: verdict.blur_parts(grid, f"sharpness, {look}") for look in looks}
+parts = {look: cifar_blur.blur_parts(grid, f"sharpness, {look}") for look in looks}
 table(
     [{"change": change, **{f"{look} images": str(parts[look][change]) for look in looks}} for change in parts[looks[0]]]
 )
 
 # %%
 posts = rows[0]["data"].startswith("cifar10:") and {25, 100, 200, 5000} <= set(sizes) and length >= 3000
-print(verdict.blur_sources(parts["generated"], posts_setting=posts))
+print(cifar_blur.blur_sources(parts["generated"], posts_setting=posts))
 
 # %% [markdown]
 # **What this design cannot separate.**

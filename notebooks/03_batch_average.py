@@ -85,17 +85,29 @@ import numpy as np
 import torch
 from IPython.display import display
 
-from vae_core import VAE, TrainConfig, VAEConfig, effective_variance, fit, load_images, rivals, verdict
-from vae_core.charts import Spread, lines, spreads
-from vae_core.explore import explore
-from vae_core.figures import Section, image_sections, save, save_results, table
+from vae_core import VAE, TrainConfig, VAEConfig, effective_variance, fit, load_images
+from vae_core.explorer.widget import explore
+from vae_core.forecast import collapse_forecast
 from vae_core.latent import traverse
-from vae_core.metrics import pair_distances
-from vae_core.objective import collapse_forecast
-from vae_core.pairs import measure, on_images, onset, optimum, place, sigma_at, squared_distance, sweep, train_pair
-from vae_core.phase import Series, phase_diagram, ridges
-from vae_core.provenance import whole_numbers
+from vae_core.plots.charts import Spread, lines, spreads
+from vae_core.plots.figures import Section, image_sections, save, save_results, table
 from vae_core.runs import runs_folder
+from vae_core.study import batch_average_findings
+from vae_core.study import batch_average_findings as rivals
+from vae_core.study.batch_average import (
+    measure,
+    on_images,
+    onset,
+    optimum,
+    pair_distances,
+    place,
+    sigma_at,
+    squared_distance,
+    sweep,
+    train_pair,
+)
+from vae_core.study.batch_average_charts import Series, phase_diagram, ridges
+from vae_core.study.sweep import AWAY, whole_numbers
 
 # %% [markdown]
 # Pairs are drawn from the data set by the seed. To use images of your own as the first pair, set
@@ -196,7 +208,7 @@ save(figure, "batch_average_distances", alt=alt, caption=caption, source=source,
 # %%
 setting = name == "CIFAR-10" and pairs >= 5 and min(steps, long_steps) >= 1200 and sweep_steps >= 4000
 before, naive, scaled = (shares[when] for when in ("before training", "mean of squares", "sum of squares"))
-print(verdict.batch_average(before, naive, scaled, posts_setting=setting))
+print(batch_average_findings.batch_average(before, naive, scaled, posts_setting=setting))
 
 # %% [markdown]
 # ## Two explanations
@@ -535,7 +547,7 @@ save_results("03_batch_average", [
     for claim, value, unit, error, count, stated in rows
 ])  # fmt: skip
 observed = min(shares["mean of squares"]) >= 0.95 and max(shares["before training"]) < 0.5
-print(rivals.conclusion(findings, observed) if setting else verdict.AWAY)
+print(rivals.conclusion(findings, observed) if setting else AWAY)
 
 # %% [markdown]
 # Back to your prediction. The table of (i) tells: if few samples are at the mean above $\kappa = 1$, the

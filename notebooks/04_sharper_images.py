@@ -78,14 +78,16 @@ from dataclasses import replace
 import torch
 from IPython.display import display
 
-from vae_core import TrainConfig, VAEConfig, fit, load_images, verdict
-from vae_core.charts import Column, columns
-from vae_core.declared import RUNGS, ladder_row, yardsticks
-from vae_core.explore import explore
-from vae_core.figures import Section, image_sections, save, save_results, table
-from vae_core.latent import kl_by_dimension, sample_mixture, traverse
-from vae_core.provenance import items, load_sweep, whole_numbers
+from vae_core import TrainConfig, VAEConfig, fit, load_images
+from vae_core.explorer.widget import explore
+from vae_core.latent import kl_by_dimension, traverse
+from vae_core.plots.charts import Column, columns
+from vae_core.plots.figures import Section, image_sections, save, save_results, table
 from vae_core.runs import runs_folder
+from vae_core.scores import yardsticks
+from vae_core.study import sharper_images
+from vae_core.study.sharper_images import RUNGS, ladder_row, sample_mixture
+from vae_core.study.sweep import items, load_sweep, whole_numbers
 
 # %%
 names = items(data)
@@ -302,8 +304,8 @@ setting = [both[0].title for both in sets.values()] == ["MNIST", "CIFAR-10"] and
 for name, title in titles.items():
     blur = {step: [abs(value) for value in values] for step, values in by_step(name, "sharpness").items()}
     distance = f"{title}: the Fréchet distance of samples"
-    print(verdict.ladder(by_step(name, "frechet"), distance, posts_setting=setting))
-    print(verdict.ladder(blur, f"{title}: how far their sharpness is from right", posts_setting=setting))
+    print(sharper_images.ladder(by_step(name, "frechet"), distance, posts_setting=setting))
+    print(sharper_images.ladder(blur, f"{title}: how far their sharpness is from right", posts_setting=setting))
 
 # %% [markdown]
 # A step counts where the 95% interval of its mean change over the seeds leaves out 0. Three seeds are few: all can have

@@ -79,16 +79,18 @@ from pathlib import Path
 import torch
 
 import vae_core
-from vae_core import VAE, TrainConfig, VAEConfig, evaluate, fit, load_images, verdict
-from vae_core.charts import Dot, curve, dots
+from vae_core import VAE, TrainConfig, VAEConfig, evaluate, fit, load_images
 from vae_core.data import binarise
-from vae_core.explore import explore
-from vae_core.figures import Section, image_sections, save, save_results, table
+from vae_core.explorer.widget import explore
+from vae_core.files import read_json
 from vae_core.latent import kl_by_dimension, traverse
 from vae_core.metrics import importance_weighted_bound
-from vae_core.notebook import find_checkout
-from vae_core.provenance import read_json, whole_numbers
+from vae_core.plots.charts import Dot, curve, dots
+from vae_core.plots.figures import Section, image_sections, save, save_results, table
+from vae_core.regenerate.notebook import find_checkout
 from vae_core.runs import runs_folder
+from vae_core.study import likelihood_table
+from vae_core.study.sweep import whole_numbers
 
 # %% [markdown]
 # ## What a binary pixel is
@@ -206,7 +208,7 @@ save_results("05_likelihood_table", [
 ])  # fmt: skip
 best = {k: min(row["nll"] for row in ours if row["importance_samples"] == k)
         for k in {row["importance_samples"] for row in ours}}  # fmt: skip
-print(verdict.likelihood_table(best, paper))
+print(likelihood_table.likelihood_table(best, paper))
 
 # %% [markdown]
 # The standard error is over test images. Both columns use the same 10,000, so it says little about the

@@ -8,17 +8,20 @@ import torch
 from second_device import second_device
 from torch import Tensor
 
-from vae_core import TrainConfig, VAEConfig, evaluate, fit, pairs, quality
+from vae_core import TrainConfig, VAEConfig, evaluate, fit, quality
 from vae_core.data import ImageSet
-from vae_core.ensemble import train_many
-from vae_core.latent import encode_means, kl_by_dimension, plane, sample_mixture, traverse
-from vae_core.many import Job, fit_many
-from vae_core.metrics import active_units, importance_weighted_bound, information, pair_distances
+from vae_core.explorer.page import describe
+from vae_core.forecast import collapse_forecast
+from vae_core.latent import encode_means, kl_by_dimension, plane, traverse
+from vae_core.metrics import active_units, importance_weighted_bound, information
 from vae_core.model import VAE
-from vae_core.objective import collapse_forecast
-from vae_core.page import describe
+from vae_core.parallel.many import Job, fit_many
+from vae_core.parallel.stacked import train_many
 from vae_core.runs import Run, load_run
 from vae_core.scores import Yardsticks, detail, score
+from vae_core.study import batch_average as pairs
+from vae_core.study.batch_average import pair_distances
+from vae_core.study.sharper_images import sample_mixture
 from vae_core.train import train
 
 SECOND, CPU = second_device(), torch.device("cpu")

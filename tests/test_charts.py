@@ -9,8 +9,9 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from vae_core import charts, phase
-from vae_core.figures import Section, image_sections, latent_plane, save
+from vae_core.plots import charts
+from vae_core.plots.figures import Section, image_sections, latent_plane, save
+from vae_core.study import batch_average_charts as phase
 
 
 def texts(figure: Figure) -> list[str]:

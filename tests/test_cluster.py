@@ -17,8 +17,8 @@ import psutil
 import pytest
 from test_reproduce import DRAW, run, run_here, small, write_pair  # noqa: F401
 
-from vae_core import jobs
-from vae_core.reproduce import reproduce
+from vae_core.parallel import engine as jobs
+from vae_core.regenerate.reproduce import reproduce
 
 pytestmark = [
     pytest.mark.notebook,
@@ -56,7 +56,7 @@ class Cluster:
         found = []
         for worker in self.workers:
             for child in psutil.Process(worker.pid).children(recursive=True):
-                if "vae_core.execute" in " ".join(child.cmdline()):
+                if "vae_core.regenerate.execute" in " ".join(child.cmdline()):
                     found.append(child)
         return found
 
@@ -130,7 +130,7 @@ def test_a_worker_that_is_killed_loses_nothing(small: Path, cluster: Cluster, tm
     wait_for(lambda: len(list(marks.iterdir())) == 2)
     first = cluster.workers[0]
     doomed = [first.pid, *(child.pid for child in psutil.Process(first.pid).children(recursive=True))]
-    spared = ("vae_core.execute", "ipykernel_launcher")  # they are to end by themselves
+    spared = ("vae_core.regenerate.execute", "ipykernel_launcher")  # they are to end by themselves
     for pid in doomed:
         with contextlib.suppress(psutil.NoSuchProcess):  # some end by themselves meanwhile
             if not any(name in " ".join(psutil.Process(pid).cmdline()) for name in spared):
@@ -282,7 +282,7 @@ def test_the_sweep_of_a_worker_that_is_killed_is_finished_by_the_other(cluster: 
 
 
 def test_a_worker_with_other_code_is_refused_by_name(small: Path, tmp_path: Path) -> None:  # noqa: F811
-    from vae_core.fresh import PACKAGE
+    from vae_core.regenerate.record import PACKAGE
 
     other = tmp_path / "other"
     shutil.copytree(PACKAGE, other / "vae_core", ignore=shutil.ignore_patterns("__pycache__"))

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vae_core import compare, figures
-from vae_core.provenance import digest
+from vae_core.files import digest
+from vae_core.plots import figures
+from vae_core.regenerate import compare
 
 ONE = {"claim": "bound", "value": -100.0, "seeds": 1, "standard_error": 5.0}
 SEVERAL = {"claim": "bound", "value": -100.0, "seeds": 3, "standard_error": 1.0}

@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from PIL import Image
 from torchvision.datasets import CIFAR10, MNIST, FashionMNIST
 
-from vae_core import download
-from vae_core.cli import main
+from vae_core.cli.main import main
 from vae_core.data import DataUnavailable, as_meant, batches, binarise, data_root, load_images
+from vae_core.sources import torchvision_files as download
 
 EXIF_ORIENTATION = 0x0112
 

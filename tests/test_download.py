@@ -18,7 +18,7 @@ import torch
 from torchvision import datasets
 
 from vae_core.data import load_images, on_disk
-from vae_core.download import DataUnavailable, _unreachable, download
+from vae_core.sources.torchvision_files import DataUnavailable, _unreachable, download
 
 ARCHIVE = "cifar-10-python.tar.gz"
 RATES = {"slow": 50_000, "trickle": 300, "endless": 50_000, "fading": 1000}  # bytes per second

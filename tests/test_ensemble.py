@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from vae_core.data import batches
-from vae_core.ensemble import train_many
 from vae_core.model import VAE, VAEConfig
+from vae_core.parallel.stacked import train_many
 from vae_core.train import TrainConfig, TrainingDiverged, train
 
 SHAPE = (1, 4, 4)

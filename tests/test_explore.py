@@ -9,9 +9,9 @@ import traitlets
 
 from vae_core import VAE, VAEConfig
 from vae_core.data import ImageSet
-from vae_core.explore import Explorer, explore
+from vae_core.explorer.page import LARGEST, describe, export_page
+from vae_core.explorer.widget import Explorer, explore
 from vae_core.latent import encode_means, kl_by_dimension
-from vae_core.page import LARGEST, describe, export_page
 
 IMAGES = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 LABELLED = ImageSet(IMAGES, torch.arange(20) % 3 + 5, "tests: noise")
@@ -191,7 +191,7 @@ def test_the_page_is_alone_says_what_is_inside_and_escapes_names(tmp_path) -> No
     assert "</script><i>" not in text
     assert not re.search(r"https?://", text)
     assert "default-src 'none'" in text
-    from vae_core.provenance import figure_facts
+    from vae_core.files import figure_facts
 
     found = figure_facts(path.name, path.read_bytes())
     assert [found[key] for key in ("alt", "caption", "source")] == [facts[key] for key in ("alt", "caption", "source")]

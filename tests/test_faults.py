@@ -14,8 +14,8 @@ import pytest
 from faults import gone, kill, published, start, whole
 from test_reproduce import DRAW, run, small, write_pair  # noqa: F401
 
-from vae_core.fresh import PACKAGE, forget
-from vae_core.reproduce import reproduce
+from vae_core.regenerate.record import PACKAGE, forget
+from vae_core.regenerate.reproduce import reproduce
 
 pytestmark = pytest.mark.notebook
 SLOWLY = "import time; time.sleep({})"
@@ -72,7 +72,7 @@ def test_a_full_disk_is_named_and_the_published_set_stays(
     before = published(root)
     large = """\
 import torch
-from vae_core.figures import Section, image_sections, save
+from vae_core.plots.figures import Section, image_sections, save
 noise = torch.rand((40, 3, 64, 64), generator=torch.Generator().manual_seed(0))
 save(image_sections("T", [Section("", noise)]), "figure0_1", alt="a", caption="c", source="photos-sample: x")
 """

@@ -5,18 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from vae_core import figures
-from vae_core.charts import Column, Line, Panel, Spread, _spaced, columns, panels, spreads
-from vae_core.figures import (
-    Section,
-    image_sections,
-    latent_plane,
-    mosaic,
-    save,
-    save_results,
-    table,
-    to_pixels,
-)
+from vae_core.plots import figures
+from vae_core.plots.charts import Column, Line, Panel, Spread, _spaced, columns, panels, spreads
+from vae_core.plots.figures import Section, image_sections, latent_plane, mosaic, save, save_results, table, to_pixels
 
 
 def random_images(n: int, channels: int, side: int) -> torch.Tensor:

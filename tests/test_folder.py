@@ -10,11 +10,11 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image, ImageOps
 
-from vae_core import folder
-from vae_core.cli import main
-from vae_core.cli_runs import data_name
+from vae_core.cli.main import main
+from vae_core.cli.runs import data_name
 from vae_core.data import ImageSet, load_images
-from vae_core.download import KNOWN, fingerprint, is_folder
+from vae_core.sources import folder
+from vae_core.sources.torchvision_files import KNOWN, fingerprint, is_folder
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
 
@@ -173,7 +173,7 @@ def test_names_that_are_not_utf8_are_read_and_shown(tmp_path, capfd):
 LOAD = """
 import os, sys
 from vae_core import load_images
-from vae_core.download import fingerprint
+from vae_core.sources.torchvision_files import fingerprint
 load_images(f"{sys.argv[1]}/cats", "all")  # loads the readers
 if os.geteuid() == 0:  # who may read everything
     os.setuid(65534)
@@ -394,7 +394,6 @@ def test_of_torchvisions_files_those_count_that_are_read(tmp_path):
 
 def test_a_fingerprint_loads_no_torch(tmp_path):
     save(tmp_path / "a.png", 1)
-    code = (
-        "import sys; from vae_core.download import fingerprint; fingerprint(sys.argv[1]); print('torch' in sys.modules)"
-    )
+    code = "import sys; from vae_core.sources.torchvision_files import fingerprint; fingerprint(sys.argv[1])"
+    code += "; print('torch' in sys.modules)"
     assert child(code, tmp_path).stdout == "False\n"

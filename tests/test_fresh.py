@@ -10,33 +10,32 @@ from conftest import CHECKOUT
 from PIL import Image
 from test_reproduce import DRAW, small, write_pair  # noqa: F401
 
-from vae_core import fresh
-from vae_core.notebook import find_notebooks
-from vae_core.provenance import code_digest, sha256, with_results, write_json
-from vae_core.publish import Outcome
-from vae_core.reproduce import _expected, reproduce
+from vae_core.environment import code_digest, package_digest
+from vae_core.files import sha256, with_results, write_json
+from vae_core.regenerate import record as fresh
+from vae_core.regenerate.notebook import find_notebooks
+from vae_core.regenerate.publish import Outcome
+from vae_core.regenerate.reproduce import _expected, reproduce
 
 
 def test_the_package_is_one_digest_of_all_that_a_figure_can_depend_on(tmp_path: Path) -> None:
     """However a notebook imports it: by lazy names, under another name, or with lines that are no Python."""
     folder = tmp_path / "vae_core"
     shutil.copytree(fresh.PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    before = fresh.package(folder)
-    assert before == fresh.package() == fresh.inputs("import vae_core as v\nfiles = !ls\nv.fit", {}, {})["package"]
-    changed = {}
-    for path in sorted(folder.iterdir()):
+    before = package_digest(folder)
+    assert before == package_digest() == fresh.inputs("import vae_core as v\nfiles = !ls\nv.fit", {}, {})["package"]
+    noticed = {}
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in {".py", ".js"}):
         text = path.read_text()
         path.write_text(text + ("\n// more" if path.suffix == ".js" else "\nMORE = 1\n"))
         fresh.forget()
-        changed[path.name] = fresh.package(folder) != before
+        noticed[path.relative_to(folder).as_posix()] = package_digest(folder) != before
         path.write_text(text + ("" if path.suffix == ".js" else "\n# a comment\n"))
         fresh.forget()
-        assert fresh.package(folder) == before, path.name
-    runs_only = {name for name, noticed in changed.items() if not noticed}
-    assert runs_only == {f"{name}.py" for name in fresh.RUNNERS}
-    assert {"__init__.py", "runs.py", "explore.js", "verdict.py", "jobs.py", "provenance.py"} <= set(
-        changed
-    ) - runs_only
+        assert package_digest(folder) == before, path.name
+    runners = {name for name in noticed if name.split("/")[0] in {"cli", "regenerate", "__main__.py"}}
+    assert {name for name, seen in noticed.items() if not seen} == runners
+    assert {"__init__.py", "runs.py", "explorer/explore.js", "study/sweep.py", "parallel/engine.py"} <= set(noticed)
 
 
 def test_a_checkout_whose_package_is_not_the_one_that_runs(small: Path) -> None:  # noqa: F811
@@ -97,7 +96,7 @@ def test_few_reasons() -> None:
 
 
 def test_other_files_of_a_data_set_are_other_data(tmp_path: Path) -> None:
-    from vae_core.download import fingerprint
+    from vae_core.sources.torchvision_files import fingerprint
 
     assert fingerprint("mnist", tmp_path) == fingerprint("digits-sample", tmp_path) == ""
     raw = tmp_path / "MNIST" / "raw"
@@ -237,7 +236,7 @@ def test_files_that_a_notebook_reads_are_part_of_what_it_depends_on(small: Path)
 
 NOISE = """\
 import torch
-from vae_core.figures import Section, image_sections, save, save_results
+from vae_core.plots.figures import Section, image_sections, save, save_results
 noise = torch.rand((40, 3, 32, 32), generator=torch.Generator().manual_seed({seed}))
 save(image_sections("T", [Section("", noise)]), "figure_1", alt="a {value}", caption="c",
      source="photos-sample: x", svg=True)
@@ -377,7 +376,7 @@ def test_a_repository_around_an_unpacked_archive_is_not_its_commit(tmp_path: Pat
 
 @pytest.mark.notebook
 def test_verify_says_what_it_compared(small: Path) -> None:  # noqa: F811
-    from vae_core.verify import verify
+    from vae_core.regenerate.verify import verify
 
     said: list[str] = []
     with pytest.raises(ValueError, match="has no published figures"):

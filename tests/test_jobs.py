@@ -7,7 +7,7 @@ import time
 import psutil
 import pytest
 
-from vae_core import jobs
+from vae_core.parallel import engine as jobs
 
 
 @pytest.mark.parametrize("compute", [False, True])

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from vae_core.latent import encode_means, kl_by_dimension, plane, sample_mixture, traverse
+from vae_core.latent import encode_means, kl_by_dimension, plane, traverse
 from vae_core.metrics import evaluate
 from vae_core.model import VAE, VAEConfig
+from vae_core.study.sharper_images import sample_mixture
 
 
 def latent_is_image(latent_dim=2):

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import distributions
 
-from vae_core.likelihood import Bernoulli, DiscretisedLogistic, Gaussian, Laplace, OptimalGaussian, generator, noise
+from vae_core.likelihood import Bernoulli, DiscretisedLogistic, Gaussian, Laplace, OptimalGaussian
+from vae_core.noise import generator, noise
 
 SHAPE = (5, 3, 4, 6)
 LIKELIHOODS = [Bernoulli(noise(SHAPE, 0, "logits").double()), Gaussian(noise(SHAPE, 0, "mean").double(), sigma=0.7)]

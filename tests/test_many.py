@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from vae_core import Job, TrainConfig, VAEConfig, fit, fit_many, load_images
-from vae_core.ensemble import train_many
 from vae_core.model import VAE
+from vae_core.parallel.stacked import train_many
 from vae_core.runs import Run, find_runs, load_run
 
 IMAGES = torch.randint(0, 256, (50, 1, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -29,9 +29,9 @@ def last_kl(run: Run) -> float:
 
 
 def other_code() -> None:
-    import vae_core.keys
+    import vae_core.runs
 
-    vae_core.keys.code_digest = lambda path: "other" if path.stem == "train" else "same"
+    vae_core.runs.code_digest = lambda path: "other" if path.stem == "train" else "same"
 
 
 def die(run: Run) -> None:

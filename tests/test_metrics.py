@@ -6,17 +6,11 @@ import pytest
 import torch
 from torch import distributions, nn
 
-from vae_core.likelihood import LIKELIHOODS, noise
-from vae_core.metrics import (
-    PairDistances,
-    active_units,
-    bits_per_dimension,
-    evaluate,
-    importance_weighted_bound,
-    information,
-    pair_distances,
-)
+from vae_core.likelihood import LIKELIHOODS
+from vae_core.metrics import active_units, bits_per_dimension, evaluate, importance_weighted_bound, information
 from vae_core.model import VAE, VAEConfig
+from vae_core.noise import noise
+from vae_core.study.batch_average import PairDistances, pair_distances
 
 
 def some_images(n, shape=(1, 8, 8), seed=0):

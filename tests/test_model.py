@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from vae_core.likelihood import SIGMA_RANGE, Bernoulli, Gaussian, noise
+from vae_core.likelihood import SIGMA_RANGE, Bernoulli, Gaussian
 from vae_core.model import VAE, VAEConfig
+from vae_core.noise import noise
 from vae_core.objective import elbo
 
 GAUSSIAN = {"likelihood": "gaussian", "sigma": 0.5}

@@ -9,17 +9,11 @@ import torch
 from scipy.optimize import linprog
 from torch import distributions, nn
 
-from vae_core.likelihood import Bernoulli, Gaussian, noise
+from vae_core.forecast import Forecast, collapse_forecast, effective_variance
+from vae_core.likelihood import Bernoulli, Gaussian
 from vae_core.model import VAE, Posterior, VAEConfig
-from vae_core.objective import (
-    Elbo,
-    Forecast,
-    collapse_forecast,
-    effective_variance,
-    elbo,
-    gaussian_kl,
-    importance_weighted,
-)
+from vae_core.noise import noise
+from vae_core.objective import Elbo, elbo, gaussian_kl, importance_weighted
 
 SHAPE, PIXELS = (1, 4, 4), 16
 

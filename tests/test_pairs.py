@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from vae_core import pairs
+from vae_core.forecast import collapse_forecast
 from vae_core.model import VAE, VAEConfig
-from vae_core.objective import collapse_forecast
+from vae_core.study import batch_average as pairs
 
 PAIR = torch.randint(0, 256, (2, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 SMALL = VAEConfig((1, 4, 4), latent_dim=2, hidden=(16,), activation="tanh", likelihood="gaussian", sigma=1.0)

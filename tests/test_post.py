@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from conftest import CHECKOUT
 from PIL import Image
 
-from vae_core.cli import main
-from vae_core.post import PANELS, _lines, write_panels
-from vae_core.provenance import figure_facts
+from vae_core.cli.main import main
+from vae_core.files import figure_facts
+from vae_core.regenerate.panels import PANELS, _lines, write_panels
 
 NAMES = ("VAE_4_2", "VAE_4_4", "VAE_4_10", "VAE_cifar10", "VAE_cifar101", "VAE_cifar102")
 NAMES = (*NAMES, "VAE_cifar103", "VAE_cifar105", "VAE_cifar104")

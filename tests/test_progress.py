@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from test_reproduce import small, write_pair  # noqa: F401
 
-from vae_core.notebook import Notebook
-from vae_core.progress import Lines, clock
+from vae_core.regenerate.notebook import Notebook
+from vae_core.regenerate.progress import Lines, clock
 
 
 def notebook(name: str) -> Notebook:
@@ -22,7 +22,7 @@ def notebook(name: str) -> Notebook:
 
 def test_plain_lines_say_what_began_and_ended_and_what_remains(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr("vae_core.progress.time.monotonic", lambda: now)
+    monkeypatch.setattr("vae_core.regenerate.progress.time.monotonic", lambda: now)
     said: list[str] = []
     lines = Lines([notebook(n) for n in "abc"], {"a": 100.0, "b": 60.0, "c": 10.0}, 2, said.append)
     lines.hear({"notebook": "a", "cell": 0})
@@ -59,7 +59,7 @@ def test_nothing_is_said_of_what_is_not_known() -> None:
 
 
 def test_a_log_says_now_and_then_where_the_notebooks_that_run_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vae_core.progress.PAUSE", 0.01)
+    monkeypatch.setattr("vae_core.regenerate.progress.PAUSE", 0.01)
     said: list[str] = []
     heard = threading.Event()
 
@@ -102,7 +102,7 @@ def test_a_narrow_terminal_loses_the_bar_and_never_the_words(
     monkeypatch: pytest.MonkeyPatch, columns: int, told: str, whole: bool
 ) -> None:
     now, name, seen = 0.0, "03_batch_average", Terminal()
-    monkeypatch.setattr("vae_core.progress.time.monotonic", lambda: now)
+    monkeypatch.setattr("vae_core.regenerate.progress.time.monotonic", lambda: now)
     monkeypatch.setattr("sys.stderr", seen)
     monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda _: (columns, 30))
     lines = Lines([notebook(name)], {name: 1520.0}, 1, print)

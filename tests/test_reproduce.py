@@ -16,17 +16,18 @@ import pytest
 from click.testing import CliRunner, Result
 from faults import gone
 
-from vae_core import execute
-from vae_core import notebook as declared
-from vae_core.cli import main
-from vae_core.reproduce import reproduce
+from vae_core.cli.main import main
+from vae_core.regenerate import execute
+from vae_core.regenerate import notebook as declared
+from vae_core.regenerate.reproduce import reproduce
+from vae_core.study.catalogue import SWEEPS
 
 pytestmark = pytest.mark.notebook
 PARAMETERS = 'data = "photos-sample"\nepochs = 3\nrate = 0.5\nnames = "1,2"\nquick = False\nseed = 0'
 DRAW = """\
 import torch
 from vae_core import load_images
-from vae_core.figures import Section, image_sections, save, save_results
+from vae_core.plots.figures import Section, image_sections, save, save_results
 source = load_images(data).source
 images = torch.full((1, 1, 4, 4), min(1.0, epochs / 10))
 for name in names.split(","):
@@ -162,13 +163,13 @@ def test_a_notebook_may_name_several_data_sets_and_publishes_figures_of_those_al
 def test_full_runs_the_sweeps_first_and_notebooks_load_their_results(
     small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vae_core import sweeps
+    from vae_core.study import sweep as sweeps
 
     few = {"data.limit": [10], "train.epochs": [1]}
-    made = sweeps.points("cifar_blur", "photos-sample", few)[:2]
-    tiny = sweeps.SWEEPS["cifar_blur"]._replace(make=lambda name, own: made)
-    monkeypatch.setitem(sweeps.SWEEPS, "tiny", tiny)
-    draw = DRAW + 'from vae_core.provenance import load_sweep\nprint("rows:", len(load_sweep("tiny").rows))'
+    made = sweeps.points(SWEEPS["cifar_blur"], "photos-sample", few)[:2]
+    tiny = SWEEPS["cifar_blur"]._replace(make=lambda name, own: made)
+    monkeypatch.setitem(SWEEPS, "tiny", tiny)
+    draw = DRAW + 'from vae_core.study.sweep import load_sweep\nprint("rows:", len(load_sweep("tiny").rows))'
     write_pair(small / "notebooks", "00_draws", draw, figures=("figure_{names}",), sweeps=("tiny",))
     said: list[str] = []
     [outcome] = reproduce(checkout=small, preset="full", jobs=2, say=said.append)
@@ -206,7 +207,7 @@ def test_full_runs_the_sweeps_first_and_notebooks_load_their_results(
     assert path.read_bytes().endswith(b"\n\n")  # other settings publish nothing
 
     sick = [point._replace(training=replace(point.training, batch_size=99)) for point in made[:1]]
-    monkeypatch.setitem(sweeps.SWEEPS, "tiny", tiny._replace(make=lambda name, own: [*sick, *made]))
+    monkeypatch.setitem(SWEEPS, "tiny", tiny._replace(make=lambda name, own: [*sick, *made]))
     write_pair(small / "notebooks", "01_more", "x = 1")
     first, second = reproduce(checkout=small, preset="full")
     assert first.error.startswith("its sweep tiny: 1 of 3 points of tiny failed")
@@ -400,7 +401,7 @@ def test_a_folder_of_images_is_meant_from_where_the_user_stands(small: Path) -> 
 
 
 def test_sweeps_are_paired_with_data_by_name(small: Path) -> None:
-    from vae_core.reproduce import _data_of
+    from vae_core.regenerate.reproduce import _data_of
 
     write_pair(small / "notebooks", "04_two", parameters=PARAMETERS.replace("photos-sample", "mnist,cifar10"))
     notebook = declared.find_notebooks(small, ["04"])[0]

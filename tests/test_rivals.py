@@ -2,7 +2,7 @@
 
 import pytest
 
-from vae_core import rivals
+from vae_core.study import batch_average_findings as rivals
 
 MEAN_BELOW_ONE = {0.1: [1.0, 0.99], 0.5: [0.98], 3.0: [0.1, 0.05], 10.0: [0.02]}
 MEAN_ALWAYS = {0.1: [1.0], 0.5: [1.0], 3.0: [0.99], 10.0: [0.97]}

@@ -15,13 +15,12 @@ import torch
 from click.testing import CliRunner
 
 from vae_core import Job, TrainConfig, VAEConfig, fit, fit_many
-from vae_core.cli import main
+from vae_core.cli.main import main
 from vae_core.data import ImageSet
-from vae_core.keys import run_facts
+from vae_core.forecast import collapse_forecast
 from vae_core.likelihood import SIGMA_RANGE
 from vae_core.model import VAE
-from vae_core.objective import collapse_forecast
-from vae_core.runs import digest, find_runs, load_run, run_key, runs_folder, warnings
+from vae_core.runs import find_runs, images_digest, load_run, run_facts, run_key, runs_folder, warnings
 from vae_core.train import train
 
 IMAGES = torch.randint(0, 256, (50, 1, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -84,7 +83,7 @@ def test_whatever_changes_a_training_is_in_the_key(monkeypatch) -> None:
     monkeypatch.setattr("torch.get_num_threads", lambda: 77)
     keys.add(run_key(MODEL, CONFIG, IMAGES))
     monkeypatch.undo()
-    monkeypatch.setattr("vae_core.keys.code_digest", lambda path: "changed")
+    monkeypatch.setattr("vae_core.runs.code_digest", lambda path: "changed")
     keys.add(run_key(MODEL, CONFIG, IMAGES))
     assert len(keys) == 7
 
@@ -147,10 +146,14 @@ def test_all_code_that_a_training_passes_through_is_in_its_key(tmp_path: Path) -
     two = [dataclasses.replace(CONFIG, seed=seed) for seed in (0, 1)]
     passed = modules(lambda: fit(biased, CONFIG, IMAGES, cache=tmp_path))
     assert {"runs", "train", "model"} <= passed
-    assert passed <= {*run_facts(biased, CONFIG, IMAGES)["code"], "keys", "provenance"}
+    assert passed <= {*run_facts(biased, CONFIG, IMAGES)["code"], "environment"}
     passed = modules(lambda: list(fit_many([Job(biased, one, IMAGES) for one in two], cache=tmp_path, quiet=True)))
-    assert {"runs", "ensemble", "model"} <= passed
-    assert passed <= {*run_facts(biased, CONFIG, IMAGES, members=two)["code"], "keys", "provenance", "jobs"}
+    assert {"runs", "parallel.stacked", "model"} <= passed
+    assert passed <= {
+        *(name.replace("/", ".") for name in run_facts(biased, CONFIG, IMAGES, members=two)["code"]),
+        "environment",
+        "parallel.engine",
+    }
 
 
 def damage(path: Path, how: str) -> None:
@@ -290,13 +293,23 @@ def warned(capsys) -> list[str]:
 def test_a_run_says_on_which_images_it_was_trained(tmp_path: Path) -> None:
     named = ImageSet(IMAGES, torch.zeros(50, dtype=torch.int64), "holiday: image folder (png)")
     run = fit(MODEL, CONFIG, named, cache=tmp_path)
-    assert run.data == ("holiday: image folder (png)", 50, digest(IMAGES))
+    assert run.data == ("holiday: image folder (png)", 50, images_digest(IMAGES))
     assert load_run(run.path).data == run.data
-    assert fit(MODEL, CONFIG, IMAGES).data == (None, 50, digest(IMAGES))
+    assert fit(MODEL, CONFIG, IMAGES).data == (None, 50, images_digest(IMAGES))
     assert fit(MODEL, CONFIG, IMAGES, cache=tmp_path).path == run.path  # the same pixels by any name
     other = IMAGES.clone()
     other[0, 0, 0, 0] += 1
-    assert len({digest(IMAGES), digest(other), digest(IMAGES.reshape(50, 1, 4, 9)), digest(IMAGES.clone())}) == 3
+    assert (
+        len(
+            {
+                images_digest(IMAGES),
+                images_digest(other),
+                images_digest(IMAGES.reshape(50, 1, 4, 9)),
+                images_digest(IMAGES.clone()),
+            }
+        )
+        == 3
+    )
 
 
 @pytest.mark.parametrize(("model", "beta", "answer"), [
@@ -310,7 +323,7 @@ def test_a_kept_run_holds_what_its_numbers_mean(tmp_path: Path, model: VAEConfig
     facts = json.loads((run.path / "run.json").read_text())
     assert facts["measure"] == "density"
     assert facts["warnings"] == warnings(run)
-    assert facts["data"] == {"source": None, "images": 50, "sha256": digest(IMAGES)}
+    assert facts["data"] == {"source": None, "images": 50, "sha256": images_digest(IMAGES)}
     loaded = load_run(run.path)
     assert str(loaded.forecast) == str(run.forecast)  # with nan, which equals nothing
     assert loaded.data == run.data

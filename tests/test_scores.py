@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from vae_core import quality
-from vae_core.cli import main
+from vae_core.cli.main import main
 from vae_core.data import ImageSet, as_meant, binarise, load_images
 from vae_core.metrics import Mean, active_units, bits_per_dimension, evaluate, importance_weighted_bound, information
 from vae_core.model import VAE, VAEConfig

@@ -20,7 +20,7 @@ from test_reproduce import DRAW, run, small, write_pair  # noqa: F401
 
 pytestmark = pytest.mark.notebook
 CHART = """\
-from vae_core.charts import Dot, dots
+from vae_core.plots.charts import Dot, dots
 save(dots("T", [Dot("a", 1.25), Dot("b", 1.5)], label="nats"), "chart", alt="a", caption="c", source=source)
 """
 WAITS = 'open({!r}, "w").close(); import time; time.sleep(100)'
@@ -104,7 +104,7 @@ def test_a_user_without_a_home_makes_the_figures(foreign: Path) -> None:
 def test_folders_are_those_of_where_the_user_stands(small: Path, tmp_path: Path, mine: str) -> None:  # noqa: F811
     cell = """\
 import os
-from vae_core.download import data_root
+from vae_core.sources.torchvision_files import data_root
 from vae_core.runs import runs_folder
 print(runs_folder(), data_root(), os.environ["VAE_CORE_DATA"])
 """

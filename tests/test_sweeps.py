@@ -13,12 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import CHECKOUT
 
-from vae_core import sweeps
-from vae_core.cli_sweep import read_changes
-from vae_core.declared import SWEEPS, Images
+from vae_core.cli.sweep import read_changes
+from vae_core.environment import libraries, package_digest
 from vae_core.quality import components, pca_features
 from vae_core.runs import find_runs
-from vae_core.tables import apart, chart, tidy
+from vae_core.study import sweep as sweeps
+from vae_core.study.catalogue import SWEEPS, find_sweep
+from vae_core.study.sweep import Images
+from vae_core.study.tables import apart, chart, tidy
 
 SMALL = {"data.name": ["digits-sample"], "data.limit": [60], "train.epochs": [1], "train.batch_size": [20]}
 START = [sys.executable, "-m", "vae_core", "sweep"]
@@ -39,7 +41,9 @@ def test_a_sweep_names_its_own_data() -> None:
 
 def test_points_are_those_of_the_published_rows() -> None:
     """By the stand-ins, so without downloads; limits and epochs are those of the stand-ins' sizes."""
-    found = {name: sweeps.points(name, "photos-sample" if "cifar" in name else "digits-sample") for name in SWEEPS}
+    found = {
+        name: sweeps.points(SWEEPS[name], "photos-sample" if "cifar" in name else "digits-sample") for name in SWEEPS
+    }
     at = [(point.model.latent_dim, point.training.seed) for point in found["latent_dimension"]]
     assert at == [(row["dim"], row["seed"]) for row in published("latent_dimension")]
     blur = published("cifar_blur")
@@ -57,16 +61,18 @@ def test_points_are_those_of_the_published_rows() -> None:
 
 def test_values_take_the_place_of_every_points_own_and_what_is_there_twice_goes() -> None:
     dims = {"model.latent_dim": [2, 4, 10]} | SMALL
-    found = sweeps.points("latent_dimension", changes=dims)
+    found = sweeps.points(SWEEPS["latent_dimension"], changes=dims)
     assert [(one.model.latent_dim, one.training.seed) for one in found] == [
         (d, s) for d in (2, 4, 10) for s in range(3)
     ]
     assert {(one.data, one.training.epochs) for one in found} == {(Images("digits-sample", 60), 1)}
-    found = sweeps.points("latent_dimension", changes=dims | {"train.seed": range(5), "model.hidden": [(9,), (9, 8)]})
+    found = sweeps.points(
+        SWEEPS["latent_dimension"], changes=dims | {"train.seed": range(5), "model.hidden": [(9,), (9, 8)]}
+    )
     assert len(found) == len({(one.model, one.training) for one in found}) == 3 * 5 * 2
     assert [one.model.hidden for one in found[:2]] == [(9,), (9, 8)]
-    assert len(sweeps.points("ladder_mnist", changes=SMALL | {"train.seed": [7, 7]})) == 6
-    small = sweeps.points("ladder_mnist", changes={"data.name": ["digits-sample"], "data.limit": [10]})
+    assert len(sweeps.points(SWEEPS["ladder_mnist"], changes=SMALL | {"train.seed": [7, 7]})) == 6
+    small = sweeps.points(SWEEPS["ladder_mnist"], changes={"data.name": ["digits-sample"], "data.limit": [10]})
     assert {one.training.batch_size for one in small} == {10}  # what depends on the number of images follows
 
 
@@ -96,16 +102,16 @@ def test_values_take_the_place_of_every_points_own_and_what_is_there_twice_goes(
 ])  # fmt: skip
 def test_what_cannot_be_is_said_in_one_line(name: str, changes: dict, told: str) -> None:
     with pytest.raises(ValueError, match=told) as error:
-        sweeps.points(name, changes=changes)
+        sweeps.points(find_sweep(name), changes=changes)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", SWEEPS)
 def test_rows_have_the_keys_of_the_published_ones(name: str) -> None:
     epochs = [60 if name.startswith("ladder") else 1]
-    found = sweeps.points(name, changes=SMALL | {"train.seed": [3], "train.epochs": epochs})
+    found = sweeps.points(SWEEPS[name], changes=SMALL | {"train.seed": [3], "train.epochs": epochs})
     ends = {"latent_dimension": [0, 3], "cifar_blur": [0, 5]}.get(name, [0, 5])
-    done = sorted(sweeps.run(name, [found[i] for i in ends]), key=lambda one: one.number)
+    done = sorted(sweeps.run(SWEEPS[name], [found[i] for i in ends]), key=lambda one: one.number)
     assert [one.error for one in done] == [None, None]
     assert [(one.done, one.total) for one in done] == [(1, 2), (2, 2)]
     rows = [row for one in done for row in one.rows]
@@ -126,10 +132,10 @@ def test_rows_have_the_keys_of_the_published_ones(name: str) -> None:
 
 
 def test_all_of_a_sweep_is_what_is_published_of_it(tmp_path: Path, monkeypatch) -> None:
-    few = sweeps.points("latent_dimension", changes=SMALL | {"model.latent_dim": [2, 1], "train.seed": [0]})
+    few = sweeps.points(SWEEPS["latent_dimension"], changes=SMALL | {"model.latent_dim": [2, 1], "train.seed": [0]})
     monkeypatch.setattr(sweeps, "points", lambda name, data: few)
     told: list[tuple[int, int]] = []
-    found = sweeps.facts("latent_dimension", "digits-sample", cache=tmp_path, tell=lambda *at: told.append(at))
+    found = sweeps.facts(SWEEPS["latent_dimension"], "digits-sample", cache=tmp_path, tell=lambda *at: told.append(at))
     assert told == [(1, 2), (2, 2)]
     assert set(found) == {"source", "package", "versions", "machine", "rows"}
     assert found["source"].startswith("digits-sample:")
@@ -139,12 +145,11 @@ def test_all_of_a_sweep_is_what_is_published_of_it(tmp_path: Path, monkeypatch) 
         assert row["floor"] < row["frechet"]
         assert row["nll_images"] == min(2000, row["test_images"])
     assert json.loads(json.dumps(found)) == found
-    now = sweeps.fresh.of_sweeps()
-    assert (found["package"], found["versions"]) == (now["package"], now["versions"])  # as they are told there
+    assert (found["package"], found["versions"]) == (package_digest(), libraries())
     bad = few[0]._replace(training=few[0].training.__class__(batch_size=61))
     few.insert(1, bad)
     with pytest.raises(RuntimeError, match="1 of 3 points of latent_dimension failed: latent_dim 2: batch_size 61"):
-        sweeps.facts("latent_dimension", "digits-sample", cache=tmp_path)
+        sweeps.facts(SWEEPS["latent_dimension"], "digits-sample", cache=tmp_path)
     assert len(find_runs(tmp_path)) == 2
 
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from vae_core.data import batches, binarise
-from vae_core.likelihood import noise
-from vae_core.metrics import evaluate, importance_weighted_bound, pair_distances
+from vae_core.metrics import evaluate, importance_weighted_bound
 from vae_core.model import VAE, VAEConfig
+from vae_core.noise import noise
 from vae_core.objective import elbo
+from vae_core.study.batch_average import pair_distances
 from vae_core.train import TrainConfig, TrainingDiverged, TrainState, pick_device, train
 
 

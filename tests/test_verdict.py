@@ -4,21 +4,11 @@ import math
 
 import pytest
 
-from vae_core.verdict import (
-    AWAY,
-    CHANGES,
-    Level,
-    Part,
-    batch_average,
-    blur_parts,
-    blur_sources,
-    cifar_blur,
-    enough,
-    ladder,
-    latent_dimension,
-    latent_sweep,
-    over_seeds,
-)
+from vae_core.study.batch_average_findings import batch_average
+from vae_core.study.cifar_blur import CHANGES, Part, blur_parts, blur_sources, cifar_blur
+from vae_core.study.latent_dimension import Level, enough, latent_dimension, latent_sweep, over_seeds
+from vae_core.study.sharper_images import ladder
+from vae_core.study.sweep import AWAY
 
 CERTAIN, UNSURE = {2: 0.5, 4: 0.5, 10: 0.5}, {2: 50.0, 4: 50.0, 10: 50.0}
 

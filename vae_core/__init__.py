@@ -18,17 +18,20 @@ _HOME = {
     "Posterior": "model",
     "Elbo": "objective",
     "elbo": "objective",
-    "effective_variance": "objective",
+    "effective_variance": "forecast",
+    "collapse_forecast": "forecast",
     "TrainConfig": "train",
     "TrainState": "train",
     "Record": "train",
     "Evaluation": "metrics",
     "evaluate": "metrics",
     "fit": "runs",
-    "fit_many": "many",
-    "Job": "many",
+    "fit_many": "parallel.many",
+    "Job": "parallel.many",
     "load_run": "runs",
     "Run": "runs",
+    "explore": "explorer.widget",
+    "export_page": "explorer.page",
 }
 __all__ = ["__version__", *_HOME]
 

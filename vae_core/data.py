@@ -16,10 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vae_core import samples
-from vae_core.download import KNOWN, DataUnavailable, data_root, download, image_folder, is_folder, unpacked
-from vae_core.folder import read, shown
-from vae_core.likelihood import generator
+from vae_core.noise import generator
+from vae_core.sources import samples
+from vae_core.sources.folder import read, shown
+from vae_core.sources.torchvision_files import (
+    KNOWN,
+    DataUnavailable,
+    data_root,
+    download,
+    image_folder,
+    is_folder,
+    unpacked,
+)
 
 TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10"}
 TITLES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from vae_core.likelihood import generator, noise
 from vae_core.model import VAE
 from vae_core.objective import gaussian_kl
 
@@ -49,27 +48,3 @@ def plane(model: VAE, columns: int, extent: float) -> Tensor:
     values = torch.linspace(-extent, extent, columns)
     z = torch.stack([values.repeat(columns), values.flip(0).repeat_interleave(columns)], dim=1)
     return model.decode(z.to(model.output_bias)).mean.cpu()
-
-
-@torch.no_grad()
-def sample_mixture(model: VAE, images: Tensor, n: int, *, components: int = 20, seed: int = 0) -> Tensor:
-    """``n`` images from a Gaussian mixture instead of N(0, I): decoder means, ``(n, C, H, W)``, on the CPU.
-
-    The mixture, of full covariances, is fitted to one posterior sample of each of the uint8 ``images``, which follow
-    the aggregated posterior. It is another model of z, for drawing only: the ELBO stays under N(0, I).
-
-    Raises:
-        ValueError: for fewer images than components.
-    """
-    from sklearn.mixture import GaussianMixture  # here: it takes a second to import
-
-    if len(images) < components:
-        raise ValueError(f"a mixture of {components} components needs as many images, not {len(images)}")
-    posteriors = [model.encode(part.to(model.output_bias) / 255) for part in images.split(1000)]
-    mean, deviation = (torch.cat(parts).cpu() for parts in zip(*posteriors, strict=True))  # (N, latent_dim)
-    z = mean + deviation * noise(tuple(mean.shape), seed, "mixture")
-    start = int(generator(seed, "mixture start").integers(2**32))
-    mixture = GaussianMixture(components, random_state=start, reg_covar=1e-4, max_iter=300, tol=1e-2)
-    drawn, _ = mixture.fit(z.double().numpy()).sample(n)
-    order = generator(seed, "mixture order").permutation(n)  # they come component by component
-    return model.decode(torch.from_numpy(drawn[order]).to(model.output_bias)).mean.cpu()

@@ -9,7 +9,6 @@ into a fresh generator, so the same key gives the same numbers in any order of c
 """
 
 import math
-import zlib
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -17,24 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vae_core.noise import generator, noise
+
 Measure = Literal["probability", "density", "neither"]
 LIKELIHOODS = ("bernoulli", "gaussian", "laplace", "logistic")
 SIGMA_RANGE = (1e-3, 10.0)  # of a learned or optimal sigma or scale; a quarter of a grey level, ten times the range
 LEVELS = 256  # of an 8-bit pixel; x = level / 255
-
-
-def generator(*key: int | str) -> np.random.Generator:
-    """A random generator that depends on ``key`` alone: integers of any size and words, the last a word.
-
-    (A final 0 would be lost: numpy's ``SeedSequence`` pads with zeros.)
-    """
-    words = [zlib.crc32(part.encode()) if isinstance(part, str) else int(part) for part in key]
-    return np.random.default_rng(np.random.SeedSequence(words))
-
-
-def noise(shape: tuple[int, ...], *key: int | str) -> Tensor:
-    """Standard normal numbers, float32, of the given shape, that depend on ``key`` alone."""
-    return torch.from_numpy(generator(*key).standard_normal(shape, dtype=np.float32))
 
 
 class Likelihood(Protocol):

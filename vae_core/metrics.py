@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from vae_core.data import as_meant
-from vae_core.likelihood import SIGMA_RANGE, Bernoulli, Gaussian, Likelihood, noise
+from vae_core.likelihood import SIGMA_RANGE, Bernoulli, Gaussian, Likelihood
 from vae_core.model import VAE, Posterior, VAEConfig
+from vae_core.noise import noise
 from vae_core.objective import Forward, elbo, log_ratio
 
 
@@ -206,33 +207,3 @@ def _as_seen(model: VAE, images: Tensor, seed: int) -> Tensor:
     if images.dtype != torch.uint8:
         raise ValueError(f"images must be uint8, not {images.dtype}")
     return as_meant(images, model.config.binarisation, seed, "evaluate")
-
-
-class PairDistances(NamedTuple):
-    """Where n generated images fall, as mean squared distances a pixel in squared grey levels, ``(n,)`` on the CPU."""
-
-    to_mean: Tensor  # to the arithmetic mean of the two images
-    to_nearer: Tensor  # to the nearer of the two
-
-    def share_at_mean(self, ratio: float = 0.1) -> float:
-        """The share of images whose distance to the mean is under ``ratio`` of that to the nearer image."""
-        return (self.to_mean < ratio * self.to_nearer).double().mean().item()
-
-
-def pair_distances(generated: Tensor, pair: Tensor) -> PairDistances:
-    """Distances of ``generated``, ``(n, C, H, W)`` in [0, 1], to the mean of a ``pair``, uint8 ``(2, C, H, W)``.
-
-    Raises:
-        ValueError: when the pair is not two such images.
-    """
-    if len(pair) != 2 or pair.shape[1:] != generated.shape[1:]:
-        raise ValueError(f"a pair of images like {tuple(generated.shape[1:])} is needed, not {tuple(pair.shape)}")
-    if pair.dtype != torch.uint8:
-        raise ValueError(f"a pair of images must be uint8, not {pair.dtype}")
-    first, second = pair.cpu().float() / 255
-    generated = generated.cpu()
-
-    def distance(image: Tensor) -> Tensor:
-        return (generated - image).square().flatten(1).mean(1)
-
-    return PairDistances(distance((first + second) / 2), torch.minimum(distance(first), distance(second)))

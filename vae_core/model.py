@@ -23,9 +23,8 @@ from vae_core.likelihood import (
     Likelihood,
     Measure,
     OptimalGaussian,
-    generator,
-    noise,
 )
+from vae_core.noise import generator, noise
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
 

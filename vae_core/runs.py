@@ -1,27 +1,122 @@
 """A training from configs to a trained model; kept in a folder if one is given, and then reused."""
 
 import copy
-import importlib
+import hashlib
+import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from vae_core.checkpoint import load_tensors, save_tensors
 from vae_core.data import ImageSet
-from vae_core.keys import digest, run_key
+from vae_core.environment import code_digest
+from vae_core.files import digest, read_json, write_bytes, write_json
+from vae_core.forecast import Forecast, collapse_forecast, effective_variance
 from vae_core.likelihood import SIGMA_RANGE
 from vae_core.model import VAE, VAEConfig
-from vae_core.objective import Forecast, collapse_forecast, effective_variance
-from vae_core.provenance import read_json, write_json
 from vae_core.train import Record, TrainConfig, pick_device, train
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
+    """Write ``tensors`` as a safetensors file and return its SHA-256.
+
+    The file appears only when it is complete; one that is there stays until then.
+
+    Raises:
+        OSError: naming the file, when it cannot be written.
+    """
+    from safetensors.torch import save
+
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    write_bytes(path, content)
+    return digest(content)
+
+
+def load_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
+    """The tensors of a file that :func:`save_tensors` wrote, on the CPU.
+
+    Raises:
+        ValueError: when the file is missing, cut short or not the one of that ``sha256``.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    if not path.exists():
+        raise ValueError(f"{path} is missing: train again, or restore the file")
+    content = path.read_bytes()
+    if digest(content) != sha256:
+        raise ValueError(f"{path} is damaged or was changed (its SHA-256 is another): train again, or restore the file")
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged, or no safetensors file ({error}): train again") from None
+
+
+# these can change a training
+CODE = ("data", "files", "forecast", "likelihood", "model", "noise", "objective", "runs", "train")
+CODE_OF_MANY = ("parallel/stacked", "parallel/many")  # and these, one of many models in one program
+
+
+def run_facts(
+    model_config: VAEConfig,
+    train_config: TrainConfig,
+    images: Tensor | str,
+    *,
+    threads: int | None = None,
+    members: Sequence[TrainConfig] = (),
+) -> dict[str, Any]:
+    """All that a training on ``images``, or on those of that :func:`images_digest`, depends on.
+
+    ``threads`` is the number of torch's, else that of now; ``members`` are all trainings of a stacked one.
+    """
+    code = (*CODE, *CODE_OF_MANY) if members else CODE
+    facts: dict[str, Any] = {
+        "model": asdict(model_config),
+        "train": asdict(train_config),
+        "images": images if isinstance(images, str) else images_digest(images),
+        "code": {name: code_digest(Path(__file__).parent / f"{name}.py") for name in code},
+        "versions": {name: metadata.version(name) for name in ("torch", "numpy")},
+        "device": str(pick_device(train_config.device)),
+        "threads": threads or torch.get_num_threads(),
+    }
+    return facts | {"stacked": [asdict(member) for member in members]} if members else facts
+
+
+def key_of(facts: dict[str, Any]) -> str:
+    """A digest of the facts, 20 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def run_key(model_config: VAEConfig, train_config: TrainConfig, images: Tensor) -> str:
+    """A digest of all that a training depends on, 20 hexadecimal digits."""
+    return key_of(run_facts(model_config, train_config, images))
+
+
+def unlike(facts: dict[str, Any], others: dict[str, Any]) -> list[str]:
+    """In what two trainings differ, in words such as "code of train", "version of torch" or "images"."""
+    told = []
+    for name, value in facts.items():
+        if name in ("code", "versions"):
+            words = f"{name.removesuffix('s')} of "
+            told += [words + part for part, one in value.items() if others[name].get(part) != one]
+        elif others.get(name) != value:
+            told.append(name)
+    return told
+
+
+def images_digest(images: Tensor) -> str:
+    """The SHA-256 of the shape and bytes of uint8 ``images``."""
+    pixels = images.cpu().contiguous().numpy()
+    return hashlib.sha256(f"{pixels.dtype} {pixels.shape} ".encode() + pixels.tobytes()).hexdigest()
+
 
 FORMAT = 2  # of run.json; another number is another layout
 COLLAPSED = 0.01  # nats an image: a KL below it says nothing of which image it was
@@ -118,13 +213,6 @@ def runs_folder() -> Path:
     return Path(os.environ.get("VAE_CORE_RUNS") or "build/runs").expanduser().absolute()
 
 
-def __getattr__(name: str) -> Any:
-    """``fit_many`` and its ``Job``, which stand on what is here and change no notebook that only fits."""
-    if name in ("fit_many", "Job"):
-        return getattr(importlib.import_module("vae_core.many"), name)
-    raise AttributeError(f"module 'vae_core.runs' has no attribute {name!r}")
-
-
 def load_run(path: str | Path, device: str | None = None) -> Run:
     """A run that :func:`fit` kept, from its folder: its model on ``device``, else on the CPU, wherever it was trained.
 
@@ -195,7 +283,7 @@ def pixels(images: Tensor | ImageSet) -> Tensor:
 def trained_on(given: Tensor | ImageSet) -> TrainedOn:
     """What a run says of its images."""
     images = pixels(given)
-    return TrainedOn(given.source if isinstance(given, ImageSet) else None, len(images), digest(images))
+    return TrainedOn(given.source if isinstance(given, ImageSet) else None, len(images), images_digest(images))
 
 
 def train_run(

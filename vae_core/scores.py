@@ -2,12 +2,14 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vae_core import quality
 from vae_core.data import ImageSet, as_meant
@@ -285,3 +287,30 @@ def to_json(value: Any) -> str:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return json.dumps(plain(value), indent=1)
+
+
+class _Yardsticks(NamedTuple):
+    """Images and their features, to hold a model against."""
+
+    training: ImageSet
+    test: ImageSet
+    kinds: dict[str, tuple[Callable[[Tensor], Tensor], Tensor, Tensor]]  # features of any, training and test images
+
+    def frechet(self, kind: str, images: Tensor) -> quality.FrechetDistances:
+        features, training, test = self.kinds[kind]
+        return quality.frechet_against_floor(features(images), training, test)
+
+
+def yardsticks(training: ImageSet, test: ImageSet, classify: bool | None = None) -> _Yardsticks:
+    """What the Fréchet distances need, found once: 50 principal components and, else of grey images only, a classifier.
+
+    Raises:
+        ValueError: when there are fewer than two training images, or a classifier is wanted and they have no classes.
+    """
+    grey, x = (one.images.float() / 255 for one in (training, test))
+    pca = quality.components(grey, min(50, len(grey) - 1))
+    found = {"pca": (pca, pca(grey), pca(x))}
+    if classify or (classify is None and grey.shape[1] == 1 and len(training.labels.unique()) > 1):
+        of = partial(quality.classifier_features, quality.train_classifier(training.images, training.labels))
+        found["classifier"] = (of, of(grey), of(x))
+    return _Yardsticks(training, test, found)

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from vae_core.data import as_meant, batches, binarise
-from vae_core.likelihood import noise
 from vae_core.metrics import evaluate
 from vae_core.model import VAE
+from vae_core.noise import noise
 from vae_core.objective import elbo
 
 

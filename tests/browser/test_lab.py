@@ -19,8 +19,8 @@ import torch
 from playwright.sync_api import Page
 
 from vae_core import VAE, VAEConfig
-from vae_core.figures import to_pixels
 from vae_core.latent import encode_means, kl_by_dimension
+from vae_core.plots.figures import to_pixels
 
 pytestmark = pytest.mark.browser
 NOTEBOOK = """\
@@ -31,7 +31,7 @@ import json
 from pathlib import Path
 import torch
 from vae_core import VAE, VAEConfig
-from vae_core.explore import explore
+from vae_core.explorer.widget import explore
 images = (torch.arange(5 * 64) % 251).reshape(5, 1, 8, 8).byte()
 explorer = explore(VAE(VAEConfig(image_shape=(1, 8, 8), latent_dim=2, hidden=(8,)), seed=5), images)
 

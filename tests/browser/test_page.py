@@ -11,9 +11,9 @@ from playwright.sync_api import Browser, Page
 
 from vae_core import VAE, VAEConfig
 from vae_core.data import ImageSet
-from vae_core.figures import to_pixels
+from vae_core.explorer.page import export_page
 from vae_core.latent import encode_means
-from vae_core.page import export_page
+from vae_core.plots.figures import to_pixels
 
 pytestmark = pytest.mark.browser
 LIKELIHOODS = {"bernoulli": None, "gaussian": 0.5, "laplace": 0.5, "logistic": "learned"}
@@ -275,7 +275,7 @@ def test_a_headless_run_keeps_a_working_explorer_in_html_without_network(browser
     code = """
 import torch
 from vae_core import VAE, VAEConfig
-from vae_core.explore import explore
+from vae_core.explorer.widget import explore
 model = VAE(VAEConfig(image_shape=(1, 9, 7), latent_dim=2, hidden=(12, 10)), seed=1)
 with torch.no_grad():
     for weight in model.parameters():

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import CHECKOUT
 
-from vae_core.provenance import sha256
-from vae_core.reproduce import reproduce
+from vae_core.files import sha256
+from vae_core.regenerate.reproduce import reproduce
 
 pytestmark = pytest.mark.notebook
 

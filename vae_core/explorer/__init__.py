@@ -1,0 +1,1 @@
+"""Latent sliders: a widget, and a page without a server."""

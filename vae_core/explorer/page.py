@@ -1,0 +1,204 @@
+"""The latent explorer as numbers for a browser, and as a page without a server. explore.js draws both."""
+
+import base64
+import html
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vae_core.data import ImageSet
+from vae_core.files import write_bytes
+from vae_core.latent import encode_means, kl_by_dimension
+from vae_core.model import ACTIVATIONS, VAE
+from vae_core.plots.figures import COLOURS
+
+SOURCE = Path(__file__).with_name("explore.js").read_text(encoding="utf-8")
+ALONE = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+REACH = 3.0  # sliders run from -REACH to REACH prior deviations, and further when an encoded image does
+SHOWN = 32  # images that can be encoded
+DOTS = 2000  # encoded images on the plane of two dimensions
+LARGEST = 4_000_000, 60_000_000  # weights, and products an image: what decodes in a browser while a slider moves
+
+Models = VAE | Mapping[str, VAE]
+Images = Tensor | ImageSet
+
+
+def export_page(
+    model: Models, path: str | Path, images: Images | None = None, *, along: str | None = None, **facts: str
+) -> Path:
+    """Write the explorer of :func:`vae_core.explore.explore` as one HTML file that needs no network and no server.
+
+    The file holds the decoders' weights, rounded to float16, and up to 32 of the ``images``. It says so. ``facts`` are
+    ``title``, ``alt``, ``caption`` and ``source``, kept in the file like those of a figure.
+
+    Raises:
+        ValueError: on images that do not fit the models, and for a decoder too large for a browser.
+        OSError: when the file cannot be written.
+    """
+    described = describe(model, images, along)
+    if described.too_large:
+        raise ValueError(described.too_large.replace("the kernel decodes", "only a notebook with a kernel can show it"))
+    path = Path(path)
+    write_bytes(path, page(described, **facts).encode())
+    return path
+
+
+class Described(NamedTuple):
+    """What a browser needs to draw: a description for JSON, and packs of numbers in the order that it implies."""
+
+    told: dict[str, Any]
+    packs: dict[str, bytes]
+    models: list[list[VAE]]  # of each group
+    too_large: str  # why a kernel must decode; empty where the browser can
+
+
+def describe(model: Models, images: Images | None, along: str | None) -> Described:
+    """Put models and images into numbers for a browser; see :func:`vae_core.explore.explore`."""
+    named = {"": model} if isinstance(model, VAE) else dict(model)
+    if not named or not all(isinstance(one, VAE) for one in named.values()):
+        raise ValueError("explore takes a VAE, or a mapping from names to VAEs")
+    pictures, labels = (images.images, images.labels) if isinstance(images, ImageSet) else (images, None)
+    if pictures is not None:
+        if pictures.dtype != torch.uint8 or pictures.ndim != 4:
+            raise ValueError(f"images must be uint8 (N, C, H, W), not {pictures.dtype} {tuple(pictures.shape)}")
+        for one in named.values():
+            if tuple(pictures.shape[1:]) != one.config.image_shape:
+                raise ValueError(f"images are {tuple(pictures.shape[1:])}, the model takes {one.config.image_shape}")
+        pictures = pictures if len(pictures) else None
+    if along is not None and len({(one.config.latent_dim, one.config.image_shape) for one in named.values()}) > 1:
+        raise ValueError(f"to go along {along}, all models need the same latent dimension and image shape")
+    classes = [] if labels is None else sorted(set(labels.tolist()))
+    groups: list[dict[str, Any]] = []
+    weights: list[Tensor] = []
+    codes: list[np.ndarray] = []
+    models, too_large = [], ""
+    for members in [named] if along else [{name: one} for name, one in named.items()]:
+        among = None if labels is None else [classes.index(label) for label in labels.tolist()]
+        group, numbers = _group(list(members.values()), pictures, among)
+        group["name"] = "" if along else next(iter(members))
+        group |= {"along": along, "steps": list(members) if along else None, "first": 0}
+        group["decoders"] = [_decoder(one, weights) for one in members.values()]
+        if large := [told.pop("large") for told in group["decoders"] if not told["layers"]]:
+            too_large = f"This decoder is too large for the browser ({large[0]}): the kernel decodes."
+        groups.append(group)
+        models.append(list(members.values()))
+        codes += numbers
+    shown = torch.zeros(0) if pictures is None else pictures[:SHOWN]
+    told = {
+        "groups": groups,
+        "colours": list(COLOURS),
+        "classes": [str(one) for one in classes] or ["images"],
+        "labels": [] if labels is None else [classes.index(label) for label in labels[:SHOWN].tolist()],
+        "note": too_large,
+    }
+    with np.errstate(over="ignore"):
+        packed = np.concatenate([one.numpy().ravel() for one in weights] or [np.zeros(0, np.float32)]).astype("<f2")
+    floats = np.concatenate([one.ravel() for one in codes] or [np.zeros(0)]).astype("<f4")
+    packs = {"weights": packed.tobytes(), "codes": floats.tobytes(), "pictures": shown.byte().numpy().tobytes()}
+    return Described(told, packs, models, too_large)
+
+
+def _group(
+    members: list[VAE], pictures: Tensor | None, classes: list[int] | None
+) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """What decoders of one z have in common, and the latent vectors that each encoder gives the images."""
+    latent = members[0].config.latent_dim
+    order, names, dots = list(range(latent)), [f"z[{i}]" for i in range(latent)], []
+    codes: list[np.ndarray] = []
+    if pictures is not None:
+        many = [encode_means(one, pictures[: DOTS if latent == 2 else SHOWN]).numpy() for one in members]
+        codes = [means[:SHOWN] for means in many]
+        if len(members) == 1:  # several have each their own order of use
+            used = kl_by_dimension(members[0], pictures[:DOTS])
+            order = used.argsort(descending=True).tolist()
+            names = [f"{name} {kl:.2f} nats" for name, kl in zip(names, used, strict=True)]
+            if latent == 2:
+                codes.append(many[0])
+                dots = [0] * len(many[0]) if classes is None else classes[: len(many[0])]
+    furthest = max((float(np.nan_to_num(np.abs(one), posinf=0.0).max(initial=0.0)) for one in codes), default=0.0)
+    told = {"shape": list(members[0].config.image_shape), "latent": latent, "order": order, "names": names,
+            "reach": max(REACH, float(math.ceil(furthest))), "images": len(codes[0]) if codes else 0,
+            "dots": dots}  # fmt: skip
+    return told, codes
+
+
+def _decoder(model: VAE, weights: list[Tensor]) -> dict[str, Any]:
+    """The layers of a decoder, its numbers appended to ``weights``; where it is too large none, and by what."""
+    mean = "sigmoid" if model.config.likelihood == "bernoulli" else "identity"
+    layers: list[dict[str, Any]] = []
+    packed: list[Tensor] = []
+    size = before = torch.Size((1, 1))
+    products = 0
+    activations = {kind: name for name, kind in ACTIVATIONS.items()}
+    for layer in model.decoder.children():
+        if isinstance(layer, nn.Unflatten):
+            size = before = torch.Size(layer.unflattened_size[1:])
+        elif isinstance(layer, nn.Upsample):
+            before, size = size, torch.Size(layer.size)  # type: ignore[arg-type]
+        elif type(layer) in activations:
+            layers.append({"kind": "activation", "name": activations[type(layer)]})
+        elif isinstance(layer, nn.Linear | nn.Conv2d):
+            inputs, outputs = layer.weight.shape[1], layer.weight.shape[0]
+            told = {"kind": "linear"} if isinstance(layer, nn.Linear) else {"kind": "conv", "from": before, "to": size}
+            layers.append(told | {"inputs": inputs, "outputs": outputs})
+            products += layer.weight.numel() * (math.prod(size) if isinstance(layer, nn.Conv2d) else 1)
+            bias = torch.zeros(outputs) if layer.bias is None else layer.bias
+            packed += [layer.weight.detach().cpu().float(), bias.detach().cpu().float()]
+            before = size
+        else:
+            raise ValueError(f"the browser knows no {type(layer).__name__}")
+    packed.append(model.output_bias.detach().cpu().float())
+    found = {"weights": sum(one.numel() for one in packed), "products an image": products}
+    for (what, count), most in zip(found.items(), LARGEST, strict=True):
+        if count > most:
+            return {"layers": None, "mean": mean, "large": f"{count:,} {what}, at most {most:,}"}
+    weights += packed
+    return {"layers": layers, "mean": mean}
+
+
+def page(described: Described, *, title: str = "Latent explorer", **facts: str) -> str:
+    """The whole HTML file; it asks nothing of any server."""
+    groups = described.told["groups"]
+    decoders = sum(len(group["decoders"]) for group in groups)
+    pictures = groups[0]["images"]
+    inside = f"the weights of {decoders} decoder{'s' * (decoders > 1)}, rounded to float16"
+    inside += f", and {pictures} sample images" if pictures else ", and no images"
+    packs = {name: base64.b64encode(pack).decode() for name, pack in described.packs.items()}
+    told = json.dumps(described.told).replace("<", "\\u003c")
+    held = "\n".join(f'<script type="text/plain" id="{name}">{pack}</script>' for name, pack in packs.items())
+    names = {"alt": "description", "caption": "comment"}
+    meta = "\n".join(
+        f'<meta name="{names.get(name, name)}" content="{html.escape(fact)}">' for name, fact in facts.items()
+    )
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{ALONE}">
+<title>{html.escape(title)}</title>
+{meta}
+<style>:root {{ color-scheme: light dark; }} body {{ font-family: system-ui, sans-serif; margin: 12px; }}
+h1 {{ font-size: 20px; }} p {{ max-width: 44em; }}</style>
+</head>
+<body>
+<h1>{html.escape(title)}</h1>
+<div id="explorer"><p role="alert">This page needs a browser with JavaScript modules, of 2020 or newer.</p></div>
+<p>This file holds {inside}. It asks nothing of any server.</p>
+<script type="application/json" id="told">{told}</script>
+{held}
+<script type="module">
+{SOURCE}
+const text = (name) => document.getElementById(name).textContent;
+const packs = {{ weights: text("weights"), codes: text("codes"), pictures: text("pictures") }};
+page(document.getElementById("explorer"), JSON.parse(text("told")), packs);
+</script>
+</body>
+</html>
+"""

@@ -1,0 +1,156 @@
+"""Latent sliders in a notebook. What they draw is decoded in the browser, by explore.js, with no kernel on the way."""
+
+import html
+import json
+import math
+from itertools import accumulate
+from typing import Any
+from uuid import uuid4
+
+import anywidget
+import ipywidgets as widgets
+import numpy as np
+import torch
+import traitlets
+from IPython.core.getipython import get_ipython
+from IPython.display import HTML
+
+from vae_core.explorer.page import SOURCE, Described, Images, Models, describe, page
+
+STEP = 0.02  # of a slider; explore.js has the same
+
+
+def explore(model: Models, images: Images | None = None, *, along: str | None = None) -> widgets.Widget | HTML:
+    """Sliders over the latent space of ``model``, one a dimension, beside the image they decode to.
+
+    Several models, ``{name: model}``, stand side by side; with ``along``, the name of what differs between them, a
+    slider goes from one to the next and z stays. ``images``, uint8 ``(N, C, H, W)`` or a set with labels, puts the
+    dimensions in the order of their use, labelled with their KL in nats, and can be encoded and walked between. Two
+    dimensions get a plane with the images in the colours of their classes.
+
+    The result is an :class:`Explorer`, whose ``z`` can be read, set and observed. In a headless run it is the page of
+    :func:`vae_core.explorer.page.export_page` instead, which needs no kernel.
+
+    Raises:
+        ValueError: on images of another shape than the model's, or models of unlike latents with ``along``.
+    """
+    described = describe(model, images, along)
+    shell = get_ipython()
+    if shell is not None and not getattr(getattr(shell, "kernel", None), "_allow_stdin", True):
+        if described.too_large:  # a page cannot ask a kernel
+            return HTML(f"<p>{html.escape(described.too_large)}</p>")
+        tall = 620 + 26 * max(group["latent"] for group in described.told["groups"])
+        return HTML(
+            f'<iframe srcdoc="{html.escape(page(described))}" title="latent explorer" '
+            f'sandbox="allow-scripts allow-downloads" style="width: 100%; height: {tall}px; border: 0"></iframe>'
+        )
+    return Explorer(described)
+
+
+class Explorer(widgets.VBox):
+    """Real ipywidgets sliders, linked in the browser to a canvas that decodes there."""
+
+    z = traitlets.Any(help="the latent vector, of several models one after the other, in steps of a slider")
+
+    def __init__(self, described: Described) -> None:
+        groups = described.told["groups"]
+        names = [name for group in groups for name in group["names"]]
+        self._models = described.models
+        group_of = [g for g, one in enumerate(groups) for _ in one["names"]]
+        traits = {f"z{i}": traitlets.Float(0.0).tag(sync=True, echo_update=False) for i in range(len(names))}
+        kind = type("Canvas", (_Canvas,), traits)  # one trait a dimension: each links to a slider in the browser
+        mark = f"vae-core-{uuid4().hex[:8]}"
+        self.canvas = kind(told=json.dumps(described.told | {"id": mark}), chosen=groups[0]["first"], **described.packs)
+        self.sliders = [
+            widgets.FloatSlider(
+                min=-groups[g]["reach"], max=groups[g]["reach"], step=STEP, description=name,
+                style={"description_width": "9em"}, layout={"width": "100%", "max_width": "24em"},
+            )
+            for g, name in zip(group_of, names, strict=True)
+        ]  # fmt: skip
+        links: list[Any] = []
+        for i, slider in enumerate(self.sliders):
+            for name in ("vae-core-z", mark, f"vae-core-z{i}"):
+                slider.add_class(name)
+            links.append(widgets.jslink((slider, "value"), (self.canvas, f"z{i}")))
+        rows: list[widgets.Widget] = [self.canvas]
+        if groups[0]["steps"]:
+            steps = groups[0]["steps"]
+            which = widgets.SelectionSlider(
+                options=[(step, i) for i, step in enumerate(steps)], index=groups[0]["first"],
+                description=groups[0]["along"], style={"description_width": "9em"}, layout={"max_width": "24em"},
+            )  # fmt: skip
+            links.append(widgets.jslink((which, "index"), (self.canvas, "chosen")))
+            rows.append(which)
+        starts = [0, *accumulate(group["latent"] for group in groups)]
+        columns = [
+            widgets.VBox(
+                [
+                    *([widgets.Label(group["name"])] if group["name"] else []),
+                    *(self.sliders[start + i] for i in group["order"]),
+                ],
+                layout={"width": "auto", "flex": "1 1 15em"},
+            )
+            for start, group in zip(starts[:-1], groups, strict=True)
+        ]
+        if len(groups) == 1:  # picture and sliders side by side, where there is room
+            self.canvas.layout.flex = "1 1 260px"
+            rows = [widgets.HBox([rows[0], widgets.VBox([*rows[1:], *columns], layout={"flex": "1 1 18em"})])]
+        else:
+            rows.append(widgets.HBox(columns))
+        rows[-1].layout.flex_flow = "row wrap"
+        super().__init__(rows, z=(0.0,) * len(names))
+        self._links = links
+        for i in range(len(names)):
+            self.canvas.observe(self._hear, f"z{i}")
+        self.canvas.on_msg(self._decode)
+
+    def _hear(self, _: Any) -> None:
+        """The browser moved."""
+        self.z = tuple(getattr(self.canvas, f"z{i}") for i in range(len(self.sliders)))
+
+    @traitlets.validate("z")
+    def _check(self, proposal: Any) -> tuple[float, ...]:
+        try:
+            z = tuple(float(value) for value in proposal["value"])
+        except (TypeError, ValueError, RuntimeError):
+            raise traitlets.TraitError(f"z must be numbers, not {proposal['value']!r}") from None
+        if len(z) != len(self.sliders) or not all(map(math.isfinite, z)):
+            raise traitlets.TraitError(f"z must be {len(self.sliders)} finite numbers, not {z}")
+        return tuple(round(round(value / STEP) * STEP, 6) for value in z)  # as a slider can show
+
+    @traitlets.observe("z")
+    def _move(self, change: Any) -> None:
+        there = [getattr(self.canvas, f"z{i}") for i in range(len(self.sliders))]
+        if np.allclose(there, change["new"], rtol=0, atol=1e-6):
+            return  # it comes from there: an answer would be late, and pull at the slider
+        with self.canvas.hold_trait_notifications():
+            for i, (value, slider) in enumerate(zip(change["new"], self.sliders, strict=True)):
+                reach = float(max(slider.max, math.ceil(abs(value))))
+                slider.min, slider.max = -reach, reach
+                slider.value = value
+                setattr(self.canvas, f"z{i}", value)
+
+    def _decode(self, _: object, asked: Any, __: object) -> None:
+        """For a decoder too large for the browser: the image of a z, from the kernel."""
+        about = {"view": asked.get("view"), "group": asked["group"]}
+        try:
+            model = self._models[asked["group"]][asked["chosen"]]
+            with torch.no_grad():
+                image = model.decode(torch.tensor([asked["z"]]).to(model.output_bias)).mean[0].cpu()
+            if not image.isfinite().all():
+                raise ValueError("some of the model's weights are not finite")
+        except Exception as error:  # said in the widget, where it is missed
+            self.canvas.send(about | {"problem": f"The kernel could not decode: {error}."})
+            return
+        pixels = (image.clip(0, 1) * 255).round().byte().numpy()
+        self.canvas.send(about, buffers=[pixels.tobytes()])
+
+
+class _Canvas(anywidget.AnyWidget):
+    _esm = SOURCE
+    told = traitlets.Unicode().tag(sync=True)
+    weights = traitlets.Bytes().tag(sync=True)
+    codes = traitlets.Bytes().tag(sync=True)
+    pictures = traitlets.Bytes().tag(sync=True)
+    chosen = traitlets.Int(0).tag(sync=True)

@@ -1,0 +1,115 @@
+"""Files that are written whole or not at all, and their digests."""
+
+import hashlib
+import html
+import io
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    return digest(path.read_bytes())
+
+
+def digest(content: bytes) -> str:
+    """The SHA-256 of bytes, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from disk; an empty one where there is no file.
+
+    Raises:
+        ValueError: when the file is not a JSON object.
+    """
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); restore it or delete it and regenerate") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} does not hold a JSON object; restore it or delete it and regenerate")
+    return found
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; leave it alone, and its date, if it already holds that.
+
+    Raises:
+        OSError: naming the file, when it cannot be written.
+    """
+    write_all({path: content})
+
+
+def write_all(files: Mapping[Path, bytes]) -> None:
+    """Write several files, each whole: none is replaced before all of them are on disk under other names.
+
+    Files that already hold what they should are left alone, and their dates.
+
+    Raises:
+        OSError: naming the file that cannot be written; nothing has changed then.
+    """
+    parts: dict[Path, Path] = {}
+    path = Path()
+    try:
+        for path, content in files.items():
+            if path.exists() and path.read_bytes() == content:
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            parts[path] = path.with_name(f".{path.name}.{os.getpid()}.part")
+            parts[path].write_bytes(content)
+        for path, part in parts.items():
+            part.replace(path)
+    except OSError as error:
+        raise type(error)(
+            error.errno, f"cannot write {path} ({error.strerror}): free or choose another place"
+        ) from None
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+
+
+def to_json(content: dict[str, Any]) -> bytes:
+    """A JSON object with sorted keys, as the text of a file."""
+    return (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON object with sorted keys, whole or not at all."""
+    write_bytes(path, to_json(content))
+
+
+def with_entries(path: Path, notebook: str, entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The manifest at ``path`` with ``entries``, name to facts, in place of those of ``notebook``."""
+    return {name: entry for name, entry in read_json(path).items() if entry.get("notebook") != notebook} | entries
+
+
+def figure_facts(name: str, content: bytes) -> dict[str, Any]:
+    """What a PNG or a page says of itself, and its digest."""
+    if name.endswith(".html"):
+        head = content.decode().split("</head>")[0]
+        found = re.findall(r'<meta name="(\w+)" content="([^"]*)">', head)
+        text = {name.capitalize(): html.unescape(fact) for name, fact in found}
+    else:
+        from PIL import Image
+
+        with Image.open(io.BytesIO(content)) as image:
+            text = dict(getattr(image, "text", {}))
+    return {
+        "source": text.get("Source", ""),
+        "alt": text.get("Description", ""),
+        "caption": text.get("Comment", ""),
+        "sha256": digest(content),
+    }
+
+
+def with_results(path: Path, notebook: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The numbers at ``path``, rows by notebook, with these of one notebook in place of those before."""
+    kept = {name: those for name, those in read_json(path).items() if name != notebook}
+    return kept | ({notebook: rows} if rows else {})

@@ -1,0 +1,1 @@
+"""Many trainings at once: here, in processes, on Dask; or stacked in one program."""

@@ -1,0 +1,1 @@
+"""Arrays to figures; no model is seen here."""

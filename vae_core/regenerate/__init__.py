@@ -1,0 +1,1 @@
+"""Notebooks to figures: what one declares, its execution, the record, comparing."""

@@ -1,0 +1,1 @@
+"""Pixels from torchvision's files, from a folder, from installed packages."""
