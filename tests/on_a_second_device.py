@@ -13,7 +13,7 @@ from vae_core.data import ImageSet
 from vae_core.explorer.page import describe
 from vae_core.forecast import collapse_forecast
 from vae_core.latent import encode_means, kl_by_dimension, plane, traverse
-from vae_core.metrics import active_units, importance_weighted_bound, information
+from vae_core.metrics import active_units, importance_weighted_bound, kl_decomposition
 from vae_core.model import VAE
 from vae_core.parallel.many import Job, fit_many
 from vae_core.parallel.stacked import train_many
@@ -34,7 +34,7 @@ MODELS = {
     "mlp": VAEConfig((1, 8, 8), hidden=(8,)),
     "conv": VAEConfig((1, 8, 8), hidden=(4,), architecture="conv", likelihood="logistic", sigma="learned"),
     "optimal": VAEConfig((1, 8, 8), hidden=(8,), likelihood="gaussian", sigma="optimal", output_bias="data_mean"),
-    "afresh": VAEConfig((1, 8, 8), hidden=(8,), binarisation="afresh", output_bias="data_mean"),
+    "dynamic": VAEConfig((1, 8, 8), hidden=(8,), binarisation="dynamic", output_bias="data_mean"),
 }
 
 
@@ -68,7 +68,7 @@ def test_many_models_come_back(tmp_path: Path) -> None:
         assert where(member.model) == where(member.earlier) == {CPU}
         assert same(member.model, other.model)
         assert same(member.earlier, other.earlier)
-    jobs = [Job(MODELS[name], training, SET) for name in ("mlp", "afresh") for training in trainings]
+    jobs = [Job(MODELS[name], training, SET) for name in ("mlp", "dynamic") for training in trainings]
     measured = []
 
     def measure(run: Run) -> float:
@@ -103,7 +103,8 @@ def test_a_model_elsewhere_draws_and_measures_as_here(name: str, tmp_path: Path)
             drawn, model.reconstruct(x), model.reconstruct(x.to(SECOND)), *place, *far, far.share_at_mean(),
             encode_means(model, IMAGES), kl_by_dimension(model, IMAGES), plane(model, 3, 1.0),
             traverse(model, [0, 1], torch.linspace(-1, 1, 3)), sample_mixture(model, IMAGES, 5, components=2),
-            evaluate(model, IMAGES), active_units(model, IMAGES), information(model, IMAGES), detail(model, IMAGES),
+            evaluate(model, IMAGES), active_units(model, IMAGES), kl_decomposition(model, IMAGES),
+            detail(model, IMAGES),
             pairs.measure(model, PAIR) if name != "conv" else None, score(model, against, samples=3),
             None if name == "optimal" else importance_weighted_bound(model, IMAGES, samples=3),
             describe(model, SET, None).packs, quality.laplacian_energy(drawn.to(model.output_bias)),

@@ -416,7 +416,7 @@ def test_beta_rises_in_a_line_and_free_bits_reach_the_loss() -> None:
 
 
 def black_and_white(**changes):
-    return small(likelihood="bernoulli", sigma=None, **{"binarisation": "afresh", **changes})
+    return small(likelihood="bernoulli", sigma=None, **{"binarisation": "dynamic", **changes})
 
 
 def watched(model):
@@ -426,7 +426,7 @@ def watched(model):
     return model, seen
 
 
-def test_images_binarised_afresh_are_other_ones_at_every_use():
+def test_images_binarised_dynamically_are_other_ones_at_every_use():
     images = some_images(1)
     model, seen = watched(black_and_white())
     list(train(model, images, settings(batch_size=1, epochs=200)))
@@ -458,8 +458,8 @@ def test_looking_more_often_draws_no_other_pixels():
     assert torch.equal(pictures(99), pictures(5))
 
 
-@pytest.mark.parametrize("binarisation", ["none", "once"])
-def test_only_afresh_draws(binarisation):
+@pytest.mark.parametrize("binarisation", ["none", "static"])
+def test_only_dynamic_binarisation_draws(binarisation):
     images = binarise(some_images(6), 0, "once")
     model, seen = watched(black_and_white(binarisation=binarisation))
     list(train(model, images, settings()))
@@ -468,7 +468,7 @@ def test_only_afresh_draws(binarisation):
 
 @pytest.mark.parametrize("log_every", [3, 5])
 @pytest.mark.parametrize("k", [1, 4])
-def test_a_training_with_pixels_drawn_afresh_continues_bit_for_bit(log_every, k):
+def test_a_training_with_pixels_drawn_dynamically_continues_bit_for_bit(log_every, k):
     images, config = some_images(10), settings(log_every=log_every, importance_samples=k)
     (whole, all_seen), (broken, seen) = watched(black_and_white()), watched(black_and_white())
     expected = list(train(whole, images, config))
@@ -482,7 +482,7 @@ def test_a_training_with_pixels_drawn_afresh_continues_bit_for_bit(log_every, k)
 
 def test_grey_pixels_are_refused_at_the_call_where_black_and_white_are_meant():
     grey, fixed = some_images(10), binarise(some_images(10), 0, "once")
-    model = black_and_white(binarisation="once")
+    model = black_and_white(binarisation="static")
     with pytest.raises(ValueError, match="grey pixels"):
         train(model, grey, settings())
     with pytest.raises(ValueError, match="grey pixels"):
@@ -532,7 +532,7 @@ def test_a_training_with_several_samples_raises_the_bound_it_trains():
     images = binarise(some_images(20), 0, "once")
     bounds, elbos = {}, {}
     for k in (1, 5):
-        model = black_and_white(binarisation="once", hidden=(32,))
+        model = black_and_white(binarisation="static", hidden=(32,))
         config = settings(epochs=200, batch_size=20, learning_rate=1e-2, importance_samples=k)
         *_, last = train(model, images, config)
         bounds[k] = importance_weighted_bound(model, images, samples=5).value

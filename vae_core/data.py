@@ -143,15 +143,15 @@ def binarise(images: Tensor, *key: int | str) -> Tensor:
     return (images > uniform).to(images.dtype)
 
 
-def as_meant(images: Tensor, binarisation: str, *key: int | str) -> Tensor:
-    """uint8 ``images`` as a model of that ``binarisation`` is to see them: drawn by ``key`` if "afresh".
+def as_seen(images: Tensor, binarisation: str, *key: int | str) -> Tensor:
+    """uint8 ``images`` as a model of that ``binarisation`` is to see them: drawn by ``key`` if "dynamic".
 
     Raises:
-        ValueError: when it is "once" and there are grey pixels.
+        ValueError: when it is "static" and there are grey pixels.
     """
-    if binarisation == "once" and bool(((images != 0) & (images != 255)).any()):
+    if binarisation == "static" and bool(((images != 0) & (images != 255)).any()):
         raise ValueError('grey pixels where black and white are needed: binarise(images, 0, "once") draws them')
-    return binarise(images, *key) if binarisation == "afresh" else images
+    return binarise(images, *key) if binarisation == "dynamic" else images
 
 
 def _called(folder: Path) -> str:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vae_core.data import as_meant, batches, binarise
+from vae_core.data import as_seen, batches, binarise
 from vae_core.metrics import evaluate
 from vae_core.model import VAE
 from vae_core.noise import noise
@@ -167,8 +167,8 @@ def train(
             raise ValueError(f"{name} must hold at least one image")
         if tuple(given.shape[1:]) != model.config.image_shape:
             raise ValueError(f"{name} are {tuple(given.shape[1:])}, the model takes {model.config.image_shape}")
-        if model.config.binarisation == "once":
-            as_meant(given, "once")  # raises on grey pixels
+        if model.config.binarisation == "static":
+            as_seen(given, "static")  # raises on grey pixels
     if config.importance_samples > 1 and model.config.sigma == "optimal":
         raise ValueError('sigma="optimal" depends on the batch, so several importance samples make no bound with it')
     config.batch(len(images))
@@ -192,7 +192,7 @@ def _steps(
         epoch, done = divmod(state.step, per_epoch)
         order = batches(images, batch_size, seed=config.seed, epoch=epoch, shuffle=config.shuffle)
         for x in islice(order, done, None):
-            if model.config.binarisation == "afresh":
+            if model.config.binarisation == "dynamic":
                 x = binarise(x, config.seed, state.step, "binarise")
             shape = (len(x), model.config.latent_dim) if k == 1 else (k, len(x), model.config.latent_dim)
             eps = noise(shape, config.seed, state.step, "train").to(images.device)
