@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_core.likelihood import Likelihood
-from vae_core.metrics import Mean, kl_decomposition, kl_decomposition_of
+from vae_core.metrics import Mean, evaluate, kl_decomposition, kl_decomposition_of
 from vae_core.model import VAE, Posterior, VAEConfig
 from vae_core.noise import noise
 from vae_core.objective import elbo, gaussian_kl
@@ -193,8 +193,8 @@ def train_pair(
     batch = settings.pop("batch_size", len(images))
     epochs = math.ceil(steps * batch / len(images))
     config = TrainConfig(epochs, batch, learning_rate, warmup, seed=seed, log_every=math.ceil(steps / 5), **settings)
-    records = list(train(model, images, config, validation=images.repeat(max(1, 100 // len(images)), 1, 1, 1)))
-    before, after = records[-2].validation_elbo or 0.0, records[-1].validation_elbo or 0.0
+    many = images.repeat(max(1, 100 // len(images)), 1, 1, 1)
+    *_, before, after = [evaluate(model, many, seed=seed).elbo for _ in train(model, images, config)]
     return Trained(model.cpu(), before - after)
 
 
