@@ -1,18 +1,8 @@
 """Files that are written whole or not at all."""
 
-import json
-
 import pytest
 
 from vae_core import files
-
-
-def test_entries_of_one_notebook_replace_only_their_own(tmp_path) -> None:
-    path = tmp_path / "manifest.json"
-    old, other = {"sha256": "1", "notebook": "01"}, {"sha256": "2", "notebook": "02"}
-    files.write_json(path, {"a.png": old, "gone.png": old, "b.png": other})
-    new = {"sha256": "3", "notebook": "01"}
-    assert files.with_entries(path, "01", {"a.png": new}) == {"a.png": new, "b.png": other}
 
 
 @pytest.mark.parametrize("content", ["{", "[]", ""])
@@ -20,20 +10,6 @@ def test_a_damaged_manifest_is_named(tmp_path, content: str) -> None:
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(ValueError, match=r"manifest\.json .*restore it or delete it"):
         files.read_json(tmp_path / "manifest.json")
-
-
-def test_results_of_one_notebook_replace_only_their_own_and_may_have_columns_of_their_own(tmp_path) -> None:
-    path = tmp_path / "results.json"
-
-    def put(notebook: str, *rows: dict) -> dict:
-        files.write_json(path, files.with_results(path, notebook, list(rows)))
-        return json.loads(path.read_text())
-
-    put("01", {"claim": "x", "value": 1.0})
-    put("00", {"claim": "y", "value": 2.0, "tolerance": 0.5})
-    found = put("01", {"claim": "x", "value": 3.0})
-    assert found == {"00": [{"claim": "y", "value": 2.0, "tolerance": 0.5}], "01": [{"claim": "x", "value": 3.0}]}
-    assert set(put("01")) == {"00"}  # one that no longer measures anything
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_part(tmp_path, monkeypatch) -> None:

@@ -92,10 +92,10 @@ def test_scores_are_those_of_the_single_functions(changes: dict) -> None:
     real = test.float() / 255
     for images, name in ((reconstructions, "reconstruction"), (drawn, "sample")):
         assert getattr(found, f"{name}_sharpness") == pytest.approx(quality.sharpness(images, real), abs=1e-5)
-        sharpness = quality.high_frequency_sharpness(images, real)
+        sharpness = quality.sharpness(images, real, quality.high_frequency_energy)
         assert getattr(found, f"{name}_high_frequency") == pytest.approx(sharpness, abs=1e-5)
     sets = (drawn, training.float() / 255, real)
-    parts = quality.pca_features(torch.cat(sets), sets[1], 19).split([14, 20, 14])
+    parts = map(quality.components(sets[1], 19), sets)
     assert found.frechet_pca == quality.frechet_against_floor(*parts, seed=3)
     features = [quality.classifier_features(AGAINST.classifier, images) for images in sets]
     assert found.frechet_classifier == quality.frechet_against_floor(*features, seed=3)

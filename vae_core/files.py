@@ -85,11 +85,6 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_bytes(path, to_json(content))
 
 
-def with_entries(path: Path, notebook: str, entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The manifest at ``path`` with ``entries``, name to facts, in place of those of ``notebook``."""
-    return {name: entry for name, entry in read_json(path).items() if entry.get("notebook") != notebook} | entries
-
-
 def figure_facts(name: str, content: bytes) -> dict[str, Any]:
     """What a PNG or a page says of itself, and its digest."""
     if name.endswith(".html"):
@@ -107,9 +102,3 @@ def figure_facts(name: str, content: bytes) -> dict[str, Any]:
         "caption": text.get("Comment", ""),
         "sha256": digest(content),
     }
-
-
-def with_results(path: Path, notebook: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The numbers at ``path``, rows by notebook, with these of one notebook in place of those before."""
-    kept = {name: those for name, those in read_json(path).items() if name != notebook}
-    return kept | ({notebook: rows} if rows else {})
