@@ -312,7 +312,10 @@ def test_a_meaning_is_said_in_words() -> None:
 
 
 def run(*words: object) -> Result:
-    return CliRunner().invoke(main, [str(word) for word in words])
+    """The command's result; what grows with the square of the images is of 50."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vae_core.scores.SUBSET", 50)
+        return CliRunner().invoke(main, [str(word) for word in words])
 
 
 @pytest.fixture(scope="module")

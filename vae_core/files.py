@@ -30,12 +30,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}); restore it or delete it and regenerate") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise ValueError(f"{path} does not hold a JSON object; restore it or delete it and regenerate")
-    return found
+    return content
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -89,8 +89,8 @@ def figure_facts(name: str, content: bytes) -> dict[str, Any]:
     """What a PNG or a page says of itself, and its digest."""
     if name.endswith(".html"):
         head = content.decode().split("</head>")[0]
-        found = re.findall(r'<meta name="(\w+)" content="([^"]*)">', head)
-        text = {name.capitalize(): html.unescape(fact) for name, fact in found}
+        pairs = re.findall(r'<meta name="(\w+)" content="([^"]*)">', head)
+        text = {key.capitalize(): html.unescape(fact) for key, fact in pairs}
     else:
         from PIL import Image
 

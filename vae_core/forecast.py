@@ -22,12 +22,12 @@ class Forecast(NamedTuple):
     eigenvalue_ratio: float  # largest eigenvalue of the covariance / s2; escapes if above 1
 
     def __str__(self) -> str:
-        told = {
+        words = {
             "certain": "collapse is certain: no encoder is worth its KL",
             "undecided": "whether the model collapses is undecided",
             "escapes": "the model need not collapse",
         }[self.answer]
-        return f"{told} (diameter ratio {self.diameter_ratio:.3g}, eigenvalue ratio {self.eigenvalue_ratio:.3g})"
+        return f"{words} (diameter ratio {self.diameter_ratio:.3g}, eigenvalue ratio {self.eigenvalue_ratio:.3g})"
 
 
 def collapse_forecast(images: Tensor, config: VAEConfig, beta: float = 1.0) -> Forecast:

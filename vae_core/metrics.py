@@ -49,7 +49,7 @@ def evaluate(model: VAE, images: Tensor, *, seed: int = 0, chunk: int = 1000) ->
         squares.append((model.reconstruct(x) - x.cpu()).square().flatten(1).mean(1).double())
     by_image, by_dimension = torch.cat(reconstruction), torch.cat(kl)
     divergence = by_dimension.sum(1)
-    total, reconstructed, diverged = (Mean.of(one) for one in (by_image - divergence, by_image, divergence))
+    total, reconstructed, diverged = map(Mean.of, (by_image - divergence, by_image, divergence))
     return Evaluation(
         *total,
         *reconstructed,
@@ -125,9 +125,14 @@ def active_units(model: VAE, images: Tensor, *, threshold: float = 0.01, seed: i
     The variance is that over uint8 ``(N, C, H, W)`` images. Source: arXiv 1509.00519, section 5.2, whose
     threshold is 0.01.
     """
-    images = _as_seen(model, images, seed)
-    means = torch.cat([model.encode(part.to(model.output_bias) / 255).mean for part in images.split(1000)])
+    means = _posteriors(model, _as_seen(model, images, seed)).mean
     return int((means.var(0, correction=0) > threshold).sum())
+
+
+def _posteriors(model: VAE, images: Tensor) -> Posterior:
+    """q(z given x) of all uint8 ``images``, a thousand at a time."""
+    parts = [model.encode(part.to(model.output_bias) / 255) for part in images.split(1000)]
+    return Posterior(*map(torch.cat, zip(*parts, strict=True)))
 
 
 class KLDecomposition(NamedTuple):
@@ -144,10 +149,8 @@ def kl_decomposition(model: VAE, images: Tensor, *, samples: int = 16, seed: int
     ``I = E[log q(z given x) - log (1/N sum_j q(z given x_j))]`` with ``samples`` draws an image, over the whole
     set: N^2 densities. Source: Hoffman and Johnson, "ELBO surgery", 2016.
     """
-    images = _as_seen(model, images, seed)
-    posteriors = [model.encode(part.to(model.output_bias) / 255) for part in images.split(1000)]
-    columns = zip(*posteriors, strict=True)
-    return kl_decomposition_of(Posterior(*(torch.cat(column) for column in columns)), samples=samples, seed=seed)
+    posterior = _posteriors(model, _as_seen(model, images, seed))
+    return kl_decomposition_of(posterior, samples=samples, seed=seed)
 
 
 def kl_decomposition_of(posterior: Posterior, *, samples: int = 16, seed: int = 0) -> KLDecomposition:

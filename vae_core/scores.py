@@ -53,10 +53,9 @@ class Scores(NamedTuple):
     reconstruction_high_frequency: float
     sample_sharpness: float
     sample_high_frequency: float
-    frechet_pca: (
-        quality.FrechetDistances | None
-    )  # of as many samples as test images, with the floor; None for one image
-    frechet_classifier: quality.FrechetDistances | None  # None where the yardsticks have no classifier
+    # of as many samples as test images, with the floor; None for one image, or yardsticks without a classifier
+    frechet_pca: quality.FrechetDistances | None
+    frechet_classifier: quality.FrechetDistances | None
     sample_nearest: Mean  # * squared distance a pixel to the nearest training image
     test_nearest: Mean  # * the same of test images, which cannot be copies
 
