@@ -300,7 +300,7 @@ def test_collapsed_models_settle_on_mean_median_and_the_mean_squared_error() -> 
         sigma = "learned" if likelihood == "gaussian" else 0.1
         config = VAEConfig((1, 2, 2), latent_dim=1, hidden=(8,), likelihood=likelihood, sigma=sigma)
         model = VAE(config)
-        list(train(model, images, TrainConfig(epochs=1500, learning_rate=1e-2, beta=1e4)))
+        list(train(model, images, TrainConfig(epochs=500, learning_rate=2e-2, beta=1e4)))
         drawn = model.sample(500, seed=0)
         assert (drawn - wanted).abs().mean().item() < 0.02
         if sigma == "learned":
@@ -387,7 +387,7 @@ def test_training_brings_a_learned_sigma_back_into_its_range(start: float) -> No
     model = tiny(**GAUSSIAN | {"sigma": "learned"})
     with torch.no_grad():
         model.log_sigma.fill_(start)
-    list(train(model, images, TrainConfig(epochs=300, learning_rate=0.03)))
+    list(train(model, images, TrainConfig(epochs=100, learning_rate=0.05)))
     assert SIGMA_RANGE[0] * 1.1 < model.sigma.item() < SIGMA_RANGE[1] / 1.1
 
 
