@@ -116,7 +116,7 @@ def main(
         hidden=(200, 200),
         activation="tanh",
         output_bias="data_mean",
-        binarisation="afresh",
+        binarisation="dynamic",
     )
     config = TrainConfig(
         epochs=epochs,

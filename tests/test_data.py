@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision.datasets import CIFAR10, MNIST, FashionMNIST
 
 from vae_core.cli.main import main
-from vae_core.data import DataUnavailable, as_meant, batches, binarise, data_root, load_images
+from vae_core.data import DataUnavailable, as_seen, batches, binarise, data_root, load_images
 from vae_core.sources import torchvision_files as download
 
 EXIF_ORIENTATION = 0x0112
@@ -584,10 +584,10 @@ def test_a_draw_leaves_images_and_global_random_states_alone():
 
 
 def test_images_are_as_the_model_means_them():
-    assert as_meant(GREY, "none", 0, "key") is GREY
-    assert torch.equal(as_meant(GREY, "afresh", 4, "key"), binarise(GREY, 4, "key"))
+    assert as_seen(GREY, "none", 0, "key") is GREY
+    assert torch.equal(as_seen(GREY, "dynamic", 4, "key"), binarise(GREY, 4, "key"))
     fixed = binarise(GREY, 0, "once")
-    assert as_meant(fixed, "once", 4, "key") is fixed  # not drawn again
+    assert as_seen(fixed, "static", 4, "key") is fixed  # not drawn again
 
 
 @pytest.mark.parametrize("level", [1, 127, 254])
@@ -595,5 +595,5 @@ def test_one_grey_pixel_is_not_black_and_white(level):
     images = binarise(GREY, 0, "once")
     images[-1, -1, -1, -1] = level
     with pytest.raises(ValueError, match=r"grey pixels .*binarise\(images, 0, \"once\"\)") as error:
-        as_meant(images, "once")
+        as_seen(images, "static")
     assert "\n" not in str(error.value)

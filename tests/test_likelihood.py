@@ -164,7 +164,7 @@ def test_logistic_samples_are_bytes_with_the_stated_probabilities() -> None:
 
 def test_optimal_sigma_is_the_best_and_squared_it_is_the_mean_squared_error() -> None:
     x, mean = images(5), images(5).flip(0)
-    best = OptimalGaussian(mean).given(x)
+    best = OptimalGaussian(mean).best_for(x)
     assert best.sigma.item() ** 2 == pytest.approx((x - mean).square().mean().item())
     at_best = OptimalGaussian(mean).log_prob(x).sum()
     for factor in (0.9, 1.1):

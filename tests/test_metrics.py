@@ -7,7 +7,7 @@ import torch
 from torch import distributions, nn
 
 from vae_core.likelihood import LIKELIHOODS
-from vae_core.metrics import active_units, bits_per_dimension, evaluate, importance_weighted_bound, information
+from vae_core.metrics import active_units, bits_per_dimension, evaluate, importance_weighted_bound, kl_decomposition
 from vae_core.model import VAE, VAEConfig
 from vae_core.noise import noise
 from vae_core.study.batch_average import PairDistances, pair_distances
@@ -260,21 +260,21 @@ def encoder_of(mean: torch.Tensor, deviation: float) -> VAE:
     return model
 
 
-def test_information_is_log_n_where_latents_are_apart_and_zero_where_they_are_the_same() -> None:
+def test_mutual_information_is_log_n_where_latents_are_apart_and_zero_where_they_are_the_same() -> None:
     images = torch.arange(8, dtype=torch.uint8).reshape(8, 1, 1, 1)
-    apart = information(encoder_of(torch.arange(8.0)[:, None] * 10, 0.1), images)
+    apart = kl_decomposition(encoder_of(torch.arange(8.0)[:, None] * 10, 0.1), images)
     assert apart.mutual_information.value == pytest.approx(math.log(8), abs=1e-6)
-    same = information(encoder_of(torch.zeros(8, 2), 1.0), images)
+    same = kl_decomposition(encoder_of(torch.zeros(8, 2), 1.0), images)
     assert same.mutual_information.value == pytest.approx(0, abs=1e-6)
-    assert same.mismatch.value == pytest.approx(0, abs=1e-6)
+    assert same.marginal_kl.value == pytest.approx(0, abs=1e-6)
 
 
-def test_information_and_mismatch_make_up_the_kl() -> None:
+def test_mutual_information_and_marginal_kl_make_up_the_kl() -> None:
     images = torch.arange(20, dtype=torch.uint8).reshape(20, 1, 1, 1)
     model = encoder_of(torch.randn(20, 3, generator=torch.Generator().manual_seed(0)), 0.4)
-    told = information(model, images, samples=400)
+    told = kl_decomposition(model, images, samples=400)
     kl = evaluate(model, images).kl
-    assert told.mutual_information.value + told.mismatch.value == pytest.approx(kl, abs=0.05)
+    assert told.mutual_information.value + told.marginal_kl.value == pytest.approx(kl, abs=0.05)
     assert 0 < told.mutual_information.value < math.log(20)
 
 

@@ -9,13 +9,12 @@ import torch.nn.functional as F
 from vae_core.data import load_images
 from vae_core.quality import (
     classifier_features,
+    components,
     frechet_against_floor,
     frechet_distance,
     high_frequency_energy,
-    high_frequency_sharpness,
     laplacian_energy,
     nearest,
-    pca_features,
     psnr,
     sharpness,
     ssim,
@@ -170,12 +169,12 @@ def test_white_noise_has_its_variance_at_high_frequencies(channels) -> None:
 
 def test_high_frequency_sharpness_is_the_log_of_a_ratio_of_energies() -> None:
     images = random_images(5)
-    assert high_frequency_sharpness(images, images) == 0
-    assert high_frequency_sharpness(images / 2, images) == pytest.approx(-math.log(4), abs=1e-5)
-    assert high_frequency_sharpness(F.avg_pool2d(images, 3, stride=1), images) < -2
-    assert high_frequency_sharpness(torch.full_like(images, 0.7), images) < -50
+    assert sharpness(images, images, high_frequency_energy) == 0
+    assert sharpness(images / 2, images, high_frequency_energy) == pytest.approx(-math.log(4), abs=1e-5)
+    assert sharpness(F.avg_pool2d(images, 3, stride=1), images, high_frequency_energy) < -2
+    assert sharpness(torch.full_like(images, 0.7), images, high_frequency_energy) < -50
     with pytest.raises(ValueError, match="at least one image"):
-        high_frequency_sharpness(images, images[:0])
+        sharpness(images, images[:0], high_frequency_energy)
 
 
 # --- Fréchet distance ------------------------------------------------------------------------
@@ -265,16 +264,16 @@ def test_components_are_the_directions_of_most_variance() -> None:
     directions = torch.linalg.qr(normal(75, 2)).Q
     along = whitened(40, 2) * torch.tensor([1.0, 5.0])
     images = (0.5 + along @ directions.T).reshape(40, 3, 5, 5)
-    features = pca_features(images, images, 2)
+    features = components(images, 2)(images)
     assert features.dtype == torch.float64
     torch.testing.assert_close(features.abs(), along.flip(1).abs())
-    torch.testing.assert_close(pca_features(images[:3], images, 1), features[:3, :1])
-    torch.testing.assert_close(pca_features(images[:1] * 0 + 0.5, images, 2), torch.zeros(1, 2).double())
+    torch.testing.assert_close(components(images, 1)(images[:3]), features[:3, :1])
+    torch.testing.assert_close(components(images, 2)(images[:1] * 0 + 0.5), torch.zeros(1, 2).double())
 
 
 def test_all_components_together_keep_the_distance_of_pixels() -> None:
     images, given = random_images(100, size=5) / 2, random_images(1200, size=5, seed=1)
-    distance = frechet_distance(pca_features(images, given, 25), pca_features(given, given, 25))
+    distance = frechet_distance(components(given, 25)(images), components(given, 25)(given))
     assert distance == pytest.approx(frechet_distance(images.flatten(1), given.flatten(1)))
 
 
@@ -282,9 +281,9 @@ def test_components_that_are_not_there_are_refused() -> None:
     images = random_images(10, size=5)
     for dimensions in (0, 10):
         with pytest.raises(ValueError, match=f"1 to 9 components, not {dimensions}"):
-            pca_features(images, images, dimensions)
+            components(images, dimensions)(images)
     with pytest.raises(ValueError, match="cannot be compared"):
-        pca_features(images[..., :4], images, 2)
+        components(images, 2)(images[..., :4])
 
 
 @pytest.fixture(scope="module")
@@ -311,7 +310,7 @@ def test_digits_are_nearer_the_floor_than_their_blurs(classifier, digits) -> Non
     train, test = (part.images.float() / 255 for part in digits)
     samples = torch.cat([test[::2], F.avg_pool2d(test[::2], 5, stride=1, padding=2)])
     everything = torch.cat([samples, train])
-    for features in (classifier_features(classifier, everything), pca_features(everything, train)):
+    for features in (classifier_features(classifier, everything), components(train)(everything)):
         real, blurred, given = features.split([500, 500, 2000])
         distances = frechet_against_floor(blurred, given, real)
         assert distances.images == 500

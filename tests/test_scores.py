@@ -12,11 +12,18 @@ from click.testing import CliRunner, Result
 
 from vae_core import quality
 from vae_core.cli.main import main
-from vae_core.data import ImageSet, as_meant, binarise, load_images
-from vae_core.metrics import Mean, active_units, bits_per_dimension, evaluate, importance_weighted_bound, information
+from vae_core.data import ImageSet, as_seen, binarise, load_images
+from vae_core.metrics import (
+    Mean,
+    active_units,
+    bits_per_dimension,
+    evaluate,
+    importance_weighted_bound,
+    kl_decomposition,
+)
 from vae_core.model import VAE, VAEConfig
-from vae_core.runs import Run, TrainedOn, digest, fit
-from vae_core.scores import FEW, Scores, Yardsticks, check_comparable, differences, meaning, score, table, to_json
+from vae_core.runs import Run, TrainedOn, fit, images_digest
+from vae_core.scores import SUBSET, Scores, Yardsticks, check_comparable, differences, meaning, score, table, to_json
 from vae_core.train import TrainConfig, train
 
 SHAPE = (1, 9, 8)
@@ -38,7 +45,7 @@ def model_of(**changes) -> VAE:
     config = {"image_shape": SHAPE, "latent_dim": 3, "hidden": (8,), "likelihood": "gaussian", "sigma": 0.1, **changes}
     model = VAE(VAEConfig(**config))
     images = image_set(20).images
-    list(train(model, binarise(images, 0, "once") if config.get("binarisation") == "once" else images, TrainConfig()))
+    list(train(model, binarise(images, 0, "once") if config.get("binarisation") == "static" else images, TrainConfig()))
     return model
 
 
@@ -55,12 +62,12 @@ def strictly(text: str) -> dict:
 
 
 @pytest.mark.parametrize("changes", [
-    {}, {"likelihood": "bernoulli", "sigma": None, "binarisation": "afresh"},
+    {}, {"likelihood": "bernoulli", "sigma": None, "binarisation": "dynamic"},
     {"likelihood": "logistic", "sigma": "learned"},
 ], ids=str)  # fmt: skip
 def test_scores_are_those_of_the_single_functions(changes: dict) -> None:
     model = model_of(**changes)
-    test, training = AGAINST.test, AGAINST.training
+    test, training = AGAINST.test.images, AGAINST.training.images
     found = score(model, AGAINST, samples=7)
     assert found.measure == model.measure
     assert (found.images, found.bound_samples) == (14, 7)
@@ -72,23 +79,23 @@ def test_scores_are_those_of_the_single_functions(changes: dict) -> None:
     assert found.bound == importance_weighted_bound(model, test, samples=7, seed=3)
     assert found.active_units == active_units(model, test, seed=3)
 
-    few = test[AGAINST.few]
-    assert sorted(AGAINST.few.tolist()) == list(range(14))
-    held = information(model, few, seed=3)
-    assert (found.mutual_information, found.mismatch) == (held.mutual_information, held.mismatch)
+    few = test[AGAINST.subset]
+    assert sorted(AGAINST.subset.tolist()) == list(range(14))
+    held = kl_decomposition(model, few, seed=3)
+    assert (found.mutual_information, found.marginal_kl) == (held.mutual_information, held.marginal_kl)
     given = few.float() / 255
     with torch.no_grad():
-        seen = as_meant(few, model.config.binarisation, 3, "reconstruct").float() / 255
+        seen = as_seen(few, model.config.binarisation, 3, "reconstruct").float() / 255
         reconstructions, drawn = model.reconstruct(seen), model.sample(14, seed=3)
     assert found.psnr == Mean.of(quality.psnr(reconstructions, given))
     assert found.ssim == Mean.of(quality.ssim(reconstructions, given))
     real = test.float() / 255
     for images, name in ((reconstructions, "reconstruction"), (drawn, "sample")):
         assert getattr(found, f"{name}_sharpness") == pytest.approx(quality.sharpness(images, real), abs=1e-5)
-        sharpness = quality.high_frequency_sharpness(images, real)
+        sharpness = quality.sharpness(images, real, quality.high_frequency_energy)
         assert getattr(found, f"{name}_high_frequency") == pytest.approx(sharpness, abs=1e-5)
     sets = (drawn, training.float() / 255, real)
-    parts = quality.pca_features(torch.cat(sets), sets[1], 19).split([14, 20, 14])
+    parts = map(quality.components(sets[1], 19), sets)
     assert found.frechet_pca == quality.frechet_against_floor(*parts, seed=3)
     features = [quality.classifier_features(AGAINST.classifier, images) for images in sets]
     assert found.frechet_classifier == quality.frechet_against_floor(*features, seed=3)
@@ -116,16 +123,16 @@ def test_a_perfect_copy_has_perfect_scores() -> None:
 
 def test_more_than_a_thousand_images_count_where_they_can() -> None:
     shape = (1, 3, 3)
-    test = image_set(FEW + 30, seed=1, shape=shape)
+    test = image_set(SUBSET + 30, seed=1, shape=shape)
     against = Yardsticks(test, image_set(20, shape=shape)._replace(labels=torch.zeros(20, dtype=torch.int64)))
     model = VAE(VAEConfig(shape, latent_dim=1, hidden=(2,)))
     found = score(model, against, samples=1)
-    assert len(set(against.few.tolist())) == FEW
-    assert found.images == FEW + 30
+    assert len(set(against.subset.tolist())) == SUBSET
+    assert found.images == SUBSET + 30
     assert found.elbo.value == pytest.approx(evaluate(model, test.images).elbo)
-    assert found.mutual_information.value <= math.log(FEW)
+    assert found.mutual_information.value <= math.log(SUBSET)
     assert found.psnr.error > 0
-    assert found.frechet_pca.images == FEW + 30
+    assert found.frechet_pca.images == SUBSET + 30
     assert found.frechet_classifier is None  # one class, and too small
 
 
@@ -164,6 +171,30 @@ def test_yardsticks_of_unlike_or_no_images_are_refused(test: ImageSet, training:
     assert "\n" not in str(error.value)
 
 
+def test_a_classifier_is_for_grey_images_of_several_classes_unless_it_is_asked_for() -> None:
+    grey, colour, small = image_set(6), image_set(6, shape=(3, 9, 8)), image_set(6, shape=(1, 7, 8))
+    alike = grey._replace(labels=torch.zeros(6, dtype=torch.int64))
+    assert [Yardsticks(x, x).classifier is None for x in (grey, colour, small, alike)] == [False, True, True, True]
+    assert Yardsticks(grey, grey, classify=False).classifier is None
+    assert Yardsticks(colour, colour, classify=True).classifier is not None
+    with pytest.raises(ValueError, match="two classes or more, the training images have 1"):
+        Yardsticks(alike, alike, classify=True)
+    with pytest.raises(ValueError, match="no classifier of these training images"):
+        Yardsticks(alike, alike).frechet("classifier", alike.images / 255)
+
+
+def test_features_are_computed_once_and_distances_are_those_of_the_single_functions(monkeypatch) -> None:
+    against = Yardsticks(image_set(14, seed=1), image_set(20), seed=3)
+    drawn = image_set(9, seed=2).images.float() / 255
+    test, training = (images.images.float() / 255 for images in (against.test, against.training))
+    first = against.frechet("pca", drawn)
+    of = quality.components(training, 19)
+    assert first == quality.frechet_against_floor(of(drawn), of(training), of(test), seed=3)
+    monkeypatch.setattr(quality, "components", None)  # neither the components nor their features again
+    assert against.frechet("pca", drawn) == first
+    assert first.images == 9
+
+
 def test_a_model_of_another_shape_and_no_samples_are_refused() -> None:
     with pytest.raises(ValueError, match=r"images are \(1, 9, 8\), the model takes \(1, 8, 9\)"):
         score(VAE(VAEConfig((1, 8, 9), hidden=(4,))), AGAINST)
@@ -173,7 +204,7 @@ def test_a_model_of_another_shape_and_no_samples_are_refused() -> None:
 
 
 def test_grey_pixels_are_refused_where_black_and_white_are_meant() -> None:
-    model = model_of(likelihood="bernoulli", sigma=None, binarisation="once")
+    model = model_of(likelihood="bernoulli", sigma=None, binarisation="static")
     with pytest.raises(ValueError, match="grey pixels"):
         score(model, AGAINST, samples=1)
 
@@ -212,23 +243,23 @@ def test_a_table_has_a_row_a_score_and_a_column_a_model() -> None:
 def run_of(images: torch.Tensor | None = None, training: TrainConfig | None = None, **changes) -> Run:
     config = VAEConfig(**{"image_shape": SHAPE, "hidden": (4,), **changes})
     images = image_set(4).images if images is None else images
-    data = TrainedOn("noise: drawn", len(images), digest(images))
+    data = TrainedOn("noise: drawn", len(images), images_digest(images))
     return Run(VAE(config), [], config, training or TrainConfig(), data, None)
 
 
-GREY, AFRESH, ONCE = {}, {"binarisation": "afresh"}, {"binarisation": "once"}
+GREY, DYNAMIC, STATIC = {}, {"binarisation": "dynamic"}, {"binarisation": "static"}
 GAUSSIAN, LAPLACE = ({"likelihood": name, "sigma": 0.1} for name in ("gaussian", "laplace"))
 LOGISTIC = {"likelihood": "logistic", "sigma": 0.1}
 
 
 @pytest.mark.parametrize(("one", "other", "why"), [
-    (GREY, AFRESH, "not a likelihood: grey pixels under Bernoulli, against .*binarised afresh"),
-    (GREY, ONCE, "grey pixels under Bernoulli, against .*binarised once"),
+    (GREY, DYNAMIC, "not a likelihood: grey pixels under Bernoulli, against .*with dynamic binarisation"),
+    (GREY, STATIC, "grey pixels under Bernoulli, against .*with static binarisation"),
     (GREY, GAUSSIAN, "grey pixels under Bernoulli, against log density"),
-    (AFRESH, ONCE, "binarised afresh, against .*binarised once"),
-    (AFRESH, LOGISTIC, "binarised afresh, against log probability of 8-bit images"),
+    (DYNAMIC, STATIC, "with dynamic binarisation, against .*with static binarisation"),
+    (DYNAMIC, LOGISTIC, "with dynamic binarisation, against log probability of 8-bit images"),
     (LAPLACE, LOGISTIC, "log density of grey levels .*, against log probability of 8-bit"),
-    (GAUSSIAN, AFRESH, "log density of grey levels .*, against .*binarised afresh"),
+    (GAUSSIAN, DYNAMIC, "log density of grey levels .*, against .*with dynamic binarisation"),
 ], ids=str)  # fmt: skip
 def test_numbers_of_unlike_things_are_not_compared(one: dict, other: dict, why: str) -> None:
     for runs in ([run_of(**one), run_of(**other)], [run_of(**one), run_of(**one), run_of(**other)]):
@@ -249,7 +280,7 @@ def test_other_training_images_are_not_compared() -> None:
 def test_numbers_of_one_kind_are_compared() -> None:
     more = TrainConfig(epochs=99, seed=7, beta=2.0)
     for one, other in (
-        (GREY, GREY), (AFRESH, AFRESH | {"latent_dim": 9}), (ONCE, ONCE), (GAUSSIAN, LAPLACE),
+        (GREY, GREY), (DYNAMIC, DYNAMIC | {"latent_dim": 9}), (STATIC, STATIC), (GAUSSIAN, LAPLACE),
         (GAUSSIAN, GAUSSIAN | {"sigma": "learned"}), (GAUSSIAN, GAUSSIAN | {"sigma": "optimal"}),
         (LOGISTIC, LOGISTIC | {"architecture": "conv"}),
     ):  # fmt: skip
@@ -268,11 +299,12 @@ def test_differences_are_the_settings_that_differ() -> None:
 
 
 def test_a_meaning_is_said_in_words() -> None:
-    said = {name: meaning(run_of(**changes).model.measure, run_of(**changes).model_config) for name, changes in {
-        "grey": GREY, "afresh": AFRESH, "once": ONCE, "gaussian": GAUSSIAN, "laplace": LAPLACE, "logistic": LOGISTIC,
-    }.items()}  # fmt: skip
-    assert "not a likelihood" in said["grey"]
-    assert said["gaussian"] == said["laplace"]
+    said = {}
+    for name in ("GREY", "DYNAMIC", "STATIC", "GAUSSIAN", "LAPLACE", "LOGISTIC"):
+        run = run_of(**globals()[name])
+        said[name] = meaning(run.model.measure, run.model_config)
+    assert "not a likelihood" in said["GREY"]
+    assert said["GAUSSIAN"] == said["LAPLACE"]
     assert len(set(said.values())) == 5
 
 
@@ -280,7 +312,10 @@ def test_a_meaning_is_said_in_words() -> None:
 
 
 def run(*words: object) -> Result:
-    return CliRunner().invoke(main, [str(word) for word in words])
+    """The command's result; what grows with the square of the images is of 50."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vae_core.scores.SUBSET", 50)
+        return CliRunner().invoke(main, [str(word) for word in words])
 
 
 @pytest.fixture(scope="module")
@@ -289,12 +324,12 @@ def kept(tmp_path_factory) -> dict[str, Path]:
     cache = tmp_path_factory.mktemp("runs")
     digits = load_images("digits-sample", limit=60)
     training = TrainConfig(epochs=2)
-    afresh = VAEConfig(hidden=(8,), binarisation="afresh")
+    dynamic = VAEConfig(hidden=(8,), binarisation="dynamic")
     found = {
-        "afresh": fit(afresh, training, digits, cache=cache).path,
-        "wider": fit(dataclasses.replace(afresh, latent_dim=4), training, digits, cache=cache).path,
+        "dynamic": fit(dynamic, training, digits, cache=cache).path,
+        "wider": fit(dataclasses.replace(dynamic, latent_dim=4), training, digits, cache=cache).path,
         "grey": fit(VAEConfig(hidden=(8,)), training, digits, cache=cache).path,
-        "bare": fit(afresh, training, digits.images[:50], cache=cache).path,
+        "bare": fit(dynamic, training, digits.images[:50], cache=cache).path,
     }
     for path in found.values():
         facts = path / "run.json"
@@ -306,10 +341,10 @@ FEW_DIGITS = ("--samples", 2, "--limit", 60)
 
 
 def test_evaluate_shows_a_table_and_says_what_the_numbers_are(kept: dict[str, Path]) -> None:
-    done = run("evaluate", kept["afresh"], *FEW_DIGITS)
+    done = run("evaluate", kept["dynamic"], *FEW_DIGITS)
     assert done.exit_code == 0, done.output
     first, _, *rows = done.stdout.splitlines()
-    assert first == "1,000 test images; in nats: log probability of images binarised afresh"
+    assert first == "1,000 test images; in nats: log probability of images with dynamic binarisation"
     assert any(re.match(r"elbo \(nats\) +-\d+\.\d\d ± \d+\.\d\d$", row) for row in rows)
     assert any(row.startswith("importance-weighted bound, 2 samples (nats)") for row in rows)
     assert "note:" not in done.stderr  # these are the images it was trained on
@@ -327,12 +362,12 @@ def test_evaluate_prints_json_and_names_other_images_than_those_of_the_training(
 
 
 def test_compare_shows_settings_that_differ_and_scores_side_by_side(kept: dict[str, Path]) -> None:
-    done = run("compare", kept["afresh"], kept["wider"], *FEW_DIGITS)
+    done = run("compare", kept["dynamic"], kept["wider"], *FEW_DIGITS)
     assert done.exit_code == 0, done.output
     settings, meant, heads, *rows = done.stdout.splitlines()
     assert settings == "latent_dim: 2 | 4"
-    assert meant == "1,000 test images; in nats: log probability of images binarised afresh"
-    assert heads.split() == [kept["afresh"].name, kept["wider"].name]
+    assert meant == "1,000 test images; in nats: log probability of images with dynamic binarisation"
+    assert heads.split() == [kept["dynamic"].name, kept["wider"].name]
     assert any(re.match(r"elbo \(nats\)( +-\d+\.\d\d ± \d+\.\d\d){2}$", row) for row in rows)
 
 
@@ -345,13 +380,13 @@ def refused(done: Result) -> str:
 
 
 def test_compare_refuses_unlike_runs_and_a_single_one(kept: dict[str, Path]) -> None:
-    unlike = refused(run("compare", kept["afresh"], kept["grey"]))
-    assert f"{kept['afresh'].name} and {kept['grey'].name} cannot be compared" in unlike
+    unlike = refused(run("compare", kept["dynamic"], kept["grey"]))
+    assert f"{kept['dynamic'].name} and {kept['grey'].name} cannot be compared" in unlike
     assert "not a likelihood" in unlike
     assert "trained on different images (60 images of digits-sample" in refused(
-        run("compare", kept["afresh"], kept["wider"], kept["bare"])
+        run("compare", kept["dynamic"], kept["wider"], kept["bare"])
     )
-    assert "two runs or more" in refused(run("compare", kept["afresh"]))
+    assert "two runs or more" in refused(run("compare", kept["dynamic"]))
     assert run("compare").exit_code == 2
 
 
@@ -360,16 +395,16 @@ def test_evaluate_refuses_what_it_cannot_measure(kept: dict[str, Path], tmp_path
         run("evaluate", kept["bare"])
     )
     assert f"{tmp_path} holds no run" in refused(run("evaluate", tmp_path))
-    assert "holds no run" in refused(run("compare", kept["afresh"], tmp_path / "none"))
+    assert "holds no run" in refused(run("compare", kept["dynamic"], tmp_path / "none"))
     assert "no data set or folder 'digit-sample'; did you mean digits-sample?" in refused(
-        run("evaluate", kept["afresh"], "--data", "digit-sample")
+        run("evaluate", kept["dynamic"], "--data", "digit-sample")
     )
-    assert run("evaluate", kept["afresh"], "--samples", 0).exit_code == 2
+    assert run("evaluate", kept["dynamic"], "--samples", 0).exit_code == 2
 
 
 def test_export_writes_a_page_with_or_without_images(kept: dict[str, Path], tmp_path: Path) -> None:
     page = tmp_path / "new" / "page.html"
-    done = run("export", kept["afresh"], "-o", page)
+    done = run("export", kept["dynamic"], "-o", page)
     assert done.exit_code == 0, done.output
     assert re.match(rf"{re.escape(str(page))}: \d+\.\d MB, the decoder and sample images\n", done.stdout)
     assert "32 sample images" in page.read_text()
@@ -383,6 +418,6 @@ def test_export_refuses_what_it_cannot_write(kept: dict[str, Path], tmp_path: Pa
     assert "give --data" in refused(run("export", kept["bare"], "-o", page))
     assert "holds no run" in refused(run("export", tmp_path, "-o", page))
     (tmp_path / "file").touch()
-    refused(run("export", kept["afresh"], "-o", tmp_path / "file" / "page.html"))
+    refused(run("export", kept["dynamic"], "-o", tmp_path / "file" / "page.html"))
     assert not page.exists()
-    assert run("export", kept["afresh"]).exit_code == 2
+    assert run("export", kept["dynamic"]).exit_code == 2

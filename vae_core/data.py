@@ -34,7 +34,7 @@ TITLES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-
 EMBEDDED = samples.SAMPLES
 STAND_IN = {"mnist": "digits-sample", "fashion-mnist": "digits-sample", "cifar10": "photos-sample"}
 SPLITS = ("train", "test", "all")
-_stood_in: set[tuple[str, Path]] = set()  # what has been said
+_stood_in: set[tuple[str, Path]] = set()  # what has been announced
 
 
 class ImageSet(NamedTuple):
@@ -91,17 +91,16 @@ def load_images(
             raise ValueError(f"{what} must be a whole number above 0, not {value!r}")
     if name in EMBEDDED:
         pixels, labels, credit = samples.digits(split) if name == "digits-sample" else samples.photos(split)
-        found = ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels), f"{name}: {credit}")
+        image_set = ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels), f"{name}: {credit}")
     elif (folder := image_folder(name, root)) is not None:
-        own = name not in TORCHVISION
-        called, size = (_called(folder), size) if own else (name, size or 32)
-        order = partial(_order, seed=seed)
-        pixels, labels, source = read(folder, split, limit=limit, size=size, order=order, name=called, announce=own)
+        order, users = partial(_order, seed=seed), name not in TORCHVISION
+        title, size = (_folder_title(folder), size) if users else (name, size or 32)
+        pixels, labels, source = read(folder, split, limit=limit, size=size, order=order, name=title, announce=users)
         return ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels), source)
     else:
         check_name(name)
         try:
-            found = _torchvision(name, split, data_root(root), wait)
+            image_set = _torchvision(name, split, data_root(root), wait)
         except DataUnavailable as error:
             if not substitute:
                 raise
@@ -109,16 +108,16 @@ def load_images(
             if (name, data_root(root)) not in _stood_in:  # a notebook asks several times
                 print(f"{error}\n{stand_in} ({EMBEDDED[stand_in]}) stands in for {name}", file=sys.stderr)
             _stood_in.add((name, data_root(root)))
-            found = load_images(stand_in, split)
-            limit = None if limit is None else min(limit, len(found.images))
+            image_set = load_images(stand_in, split)
+            limit = None if limit is None else min(limit, len(image_set.images))
     if size is not None:
         raise ValueError(f"size is for folders of images; {name} has a size of its own")
     if limit is None:
-        return found
-    if limit > len(found.images):
-        raise ValueError(f"limit {limit} is more than the {len(found.images)} images of {name} {split}")
-    chosen = torch.from_numpy(_order(len(found.images), seed)[:limit])
-    return ImageSet(found.images[chosen], found.labels[chosen], found.source)
+        return image_set
+    if limit > len(image_set.images):
+        raise ValueError(f"limit {limit} is more than the {len(image_set.images)} images of {name} {split}")
+    chosen = torch.from_numpy(_order(len(image_set.images), seed)[:limit])
+    return ImageSet(image_set.images[chosen], image_set.labels[chosen], image_set.source)
 
 
 def batches(images: Tensor, batch_size: int, *, seed: int, epoch: int, shuffle: bool = True) -> Iterator[Tensor]:
@@ -143,18 +142,18 @@ def binarise(images: Tensor, *key: int | str) -> Tensor:
     return (images > uniform).to(images.dtype)
 
 
-def as_meant(images: Tensor, binarisation: str, *key: int | str) -> Tensor:
-    """uint8 ``images`` as a model of that ``binarisation`` is to see them: drawn by ``key`` if "afresh".
+def as_seen(images: Tensor, binarisation: str, *key: int | str) -> Tensor:
+    """uint8 ``images`` as a model of that ``binarisation`` is to see them: drawn by ``key`` if "dynamic".
 
     Raises:
-        ValueError: when it is "once" and there are grey pixels.
+        ValueError: when it is "static" and there are grey pixels.
     """
-    if binarisation == "once" and bool(((images != 0) & (images != 255)).any()):
+    if binarisation == "static" and bool(((images != 0) & (images != 255)).any()):
         raise ValueError('grey pixels where black and white are needed: binarise(images, 0, "once") draws them')
-    return binarise(images, *key) if binarisation == "afresh" else images
+    return binarise(images, *key) if binarisation == "dynamic" else images
 
 
-def _called(folder: Path) -> str:
+def _folder_title(folder: Path) -> str:
     """The name of a folder in a source, never that of a known data set."""
     name = shown(folder.resolve().name).replace(":", "_")
     taken = {"", *KNOWN, *(title.lower() for title in TITLES.values())}

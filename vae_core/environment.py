@@ -13,8 +13,10 @@ from vae_core.files import digest, sha256
 PACKAGE = Path(__file__).parent
 PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "papermill")
 # what processors of one name can have or lack: each sums in another order
-INSTRUCTIONS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "BF16", "amx_bf16": "AMX", "asimd": "NEON",
-                "sve": "SVE"}  # fmt: skip
+INSTRUCTIONS = {
+    **{"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "BF16", "amx_bf16": "AMX"},
+    **{"asimd": "NEON", "sve": "SVE"},
+}
 
 
 def code_digest(path: Path) -> str:
@@ -76,7 +78,7 @@ def libraries() -> dict[str, str]:
 @cache
 def package_digest(folder: Path = PACKAGE) -> str:
     """One digest of the package's files but those of ``cli`` and ``regenerate``, on which no figure depends."""
-    paths = sorted(path for path in folder.rglob("*") if path.suffix in {".py", ".js"})
-    names = [path.relative_to(folder).as_posix() for path in paths]
-    kept = [name for name in names if not name.startswith(("cli/", "regenerate/", "__main__"))]
-    return digest("".join(f"{name} {code_digest(folder / name)}\n" for name in kept).encode())
+    paths = (path for path in folder.rglob("*") if path.suffix in {".py", ".js"})
+    names = sorted(path.relative_to(folder).as_posix() for path in paths)
+    names = [name for name in names if not name.startswith(("cli/", "regenerate/", "__main__"))]
+    return digest("".join(f"{name} {code_digest(folder / name)}\n" for name in names).encode())

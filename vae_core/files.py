@@ -30,12 +30,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}); restore it or delete it and regenerate") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise ValueError(f"{path} does not hold a JSON object; restore it or delete it and regenerate")
-    return found
+    return content
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -85,17 +85,12 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_bytes(path, to_json(content))
 
 
-def with_entries(path: Path, notebook: str, entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The manifest at ``path`` with ``entries``, name to facts, in place of those of ``notebook``."""
-    return {name: entry for name, entry in read_json(path).items() if entry.get("notebook") != notebook} | entries
-
-
 def figure_facts(name: str, content: bytes) -> dict[str, Any]:
     """What a PNG or a page says of itself, and its digest."""
     if name.endswith(".html"):
         head = content.decode().split("</head>")[0]
-        found = re.findall(r'<meta name="(\w+)" content="([^"]*)">', head)
-        text = {name.capitalize(): html.unescape(fact) for name, fact in found}
+        pairs = re.findall(r'<meta name="(\w+)" content="([^"]*)">', head)
+        text = {key.capitalize(): html.unescape(fact) for key, fact in pairs}
     else:
         from PIL import Image
 
@@ -107,9 +102,3 @@ def figure_facts(name: str, content: bytes) -> dict[str, Any]:
         "caption": text.get("Comment", ""),
         "sha256": digest(content),
     }
-
-
-def with_results(path: Path, notebook: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The numbers at ``path``, rows by notebook, with these of one notebook in place of those before."""
-    kept = {name: those for name, those in read_json(path).items() if name != notebook}
-    return kept | ({notebook: rows} if rows else {})

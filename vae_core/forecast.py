@@ -22,12 +22,12 @@ class Forecast(NamedTuple):
     eigenvalue_ratio: float  # largest eigenvalue of the covariance / s2; escapes if above 1
 
     def __str__(self) -> str:
-        told = {
+        words = {
             "certain": "collapse is certain: no encoder is worth its KL",
             "undecided": "whether the model collapses is undecided",
             "escapes": "the model need not collapse",
         }[self.answer]
-        return f"{told} (diameter ratio {self.diameter_ratio:.3g}, eigenvalue ratio {self.eigenvalue_ratio:.3g})"
+        return f"{words} (diameter ratio {self.diameter_ratio:.3g}, eigenvalue ratio {self.eigenvalue_ratio:.3g})"
 
 
 def collapse_forecast(images: Tensor, config: VAEConfig, beta: float = 1.0) -> Forecast:
@@ -39,7 +39,7 @@ def collapse_forecast(images: Tensor, config: VAEConfig, beta: float = 1.0) -> F
     locally, with the covariance whitened by the Fisher information at the mean. A learned or optimal sigma shrinks
     to the error, so collapse is never a resting place. A Laplace or logistic of fixed width has no test: undecided.
     For more than 4,000 images the diameter is bounded by twice the largest distance to the mean. Where pixels
-    are binarised afresh the eigenvalue is that of the grey levels, a bound from below.
+    are binarised dynamically the eigenvalue is that of the grey levels, a bound from below.
 
     Raises:
         ValueError: on an empty set, or a beta that is not a positive number.

@@ -112,13 +112,13 @@ class OptimalGaussian(NamedTuple):
         """A density over pixels in [0, 1]."""
         return "density"
 
-    def given(self, x: Tensor) -> Gaussian:
+    def best_for(self, x: Tensor) -> Gaussian:
         """The Gaussian that is best for images ``x``, ``(B, C, H, W)``, with ``sigma`` at least SIGMA_RANGE[0]."""
         return Gaussian(self.mean, (x - self.mean).square().mean().sqrt().clamp(min=SIGMA_RANGE[0]))
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """That of :meth:`given`, ``(B,)``, nats per image; depends on which images share the batch."""
-        return self.given(x).log_prob(x)
+        """That of :meth:`best_for`, ``(B,)``, nats per image; depends on which images share the batch."""
+        return self.best_for(x).log_prob(x)
 
     def sample(self, *key: int | str) -> Tensor:
         """Not to be had: without images there is no sigma.
@@ -126,7 +126,7 @@ class OptimalGaussian(NamedTuple):
         Raises:
             ValueError: always, with the way on.
         """
-        raise ValueError("the optimal sigma is known only beside images: use mean, or given(images).sample(...)")
+        raise ValueError("the optimal sigma is known only beside images: use mean, or best_for(images).sample(...)")
 
 
 class Laplace(NamedTuple):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vae_core.data import as_meant
+from vae_core.data import as_seen
 from vae_core.likelihood import SIGMA_RANGE, Bernoulli, Gaussian, Likelihood
 from vae_core.model import VAE, Posterior, VAEConfig
 from vae_core.noise import noise
@@ -49,7 +49,7 @@ def evaluate(model: VAE, images: Tensor, *, seed: int = 0, chunk: int = 1000) ->
         squares.append((model.reconstruct(x) - x.cpu()).square().flatten(1).mean(1).double())
     by_image, by_dimension = torch.cat(reconstruction), torch.cat(kl)
     divergence = by_dimension.sum(1)
-    total, reconstructed, diverged = (Mean.of(one) for one in (by_image - divergence, by_image, divergence))
+    total, reconstructed, diverged = map(Mean.of, (by_image - divergence, by_image, divergence))
     return Evaluation(
         *total,
         *reconstructed,
@@ -125,50 +125,53 @@ def active_units(model: VAE, images: Tensor, *, threshold: float = 0.01, seed: i
     The variance is that over uint8 ``(N, C, H, W)`` images. Source: arXiv 1509.00519, section 5.2, whose
     threshold is 0.01.
     """
-    images = _as_seen(model, images, seed)
-    means = torch.cat([model.encode(part.to(model.output_bias) / 255).mean for part in images.split(1000)])
+    means = _posteriors(model, _as_seen(model, images, seed)).mean
     return int((means.var(0, correction=0) > threshold).sum())
 
 
-class Information(NamedTuple):
-    """Where the KL goes: ``kl = mutual_information + mismatch``, nats; means over images and draws."""
+def _posteriors(model: VAE, images: Tensor) -> Posterior:
+    """q(z given x) of all uint8 ``images``, a thousand at a time."""
+    parts = [model.encode(part.to(model.output_bias) / 255) for part in images.split(1000)]
+    return Posterior(*map(torch.cat, zip(*parts, strict=True)))
+
+
+class KLDecomposition(NamedTuple):
+    """Where the KL goes: ``kl = mutual_information + marginal_kl``, nats; means over images and draws."""
 
     mutual_information: Mean  # between an image of the set and its latent; at most log N
-    mismatch: Mean  # KL of the aggregated posterior to N(0, I)
+    marginal_kl: Mean  # KL of the aggregated posterior to N(0, I)
 
 
 @torch.no_grad()
-def information(model: VAE, images: Tensor, *, samples: int = 16, seed: int = 0) -> Information:
+def kl_decomposition(model: VAE, images: Tensor, *, samples: int = 16, seed: int = 0) -> KLDecomposition:
     """How much a latent says of which of these N uint8 images it came from, and how far all latents are from the prior.
 
     ``I = E[log q(z given x) - log (1/N sum_j q(z given x_j))]`` with ``samples`` draws an image, over the whole
     set: N^2 densities. Source: Hoffman and Johnson, "ELBO surgery", 2016.
     """
-    images = _as_seen(model, images, seed)
-    posteriors = [model.encode(part.to(model.output_bias) / 255) for part in images.split(1000)]
-    columns = zip(*posteriors, strict=True)
-    return information_of(Posterior(*(torch.cat(column) for column in columns)), samples=samples, seed=seed)
+    posterior = _posteriors(model, _as_seen(model, images, seed))
+    return kl_decomposition_of(posterior, samples=samples, seed=seed)
 
 
-def information_of(posterior: Posterior, *, samples: int = 16, seed: int = 0) -> Information:
-    """:func:`information` of N posteriors, each ``(N, latent_dim)``, wherever they come from."""
+def kl_decomposition_of(posterior: Posterior, *, samples: int = 16, seed: int = 0) -> KLDecomposition:
+    """:func:`kl_decomposition` of N posteriors, each ``(N, latent_dim)``, wherever they come from."""
     mean, deviation = (rows.detach().cpu().double() for rows in posterior)
     n, latent_dim = mean.shape
-    told, off = [], []
+    mutual, marginal = [], []
     at_once = max(1, 10**6 // (n * n * latent_dim))
     for first in range(0, samples, at_once):
         eps = noise((min(at_once, samples - first), n, latent_dim), seed, first, "information").double()
         z = mean + deviation * eps
-        own = (-eps.square() / 2 - deviation.log()).sum(-1)  # log q(z given x), but for a constant
+        log_q = (-eps.square() / 2 - deviation.log()).sum(-1)  # log q(z given x), but for a constant
         aggregated = torch.cat(
             [
                 (-((part[:, None] - mean) / deviation).square() / 2 - deviation.log()).sum(-1).logsumexp(1)
                 for part in z.flatten(0, 1).split(max(1, 10**7 // (n * latent_dim)))
             ]
         ) - math.log(n)
-        told.append(own.flatten() - aggregated)
-        off.append(aggregated + z.square().sum(-1).flatten() / 2)
-    return Information(Mean.of(torch.cat(told)), Mean.of(torch.cat(off)))
+        mutual.append(log_q.flatten() - aggregated)
+        marginal.append(aggregated + z.square().sum(-1).flatten() / 2)
+    return KLDecomposition(Mean.of(torch.cat(mutual)), Mean.of(torch.cat(marginal)))
 
 
 def bits_per_dimension(elbo: float, config: VAEConfig) -> float:
@@ -206,4 +209,4 @@ def _as_seen(model: VAE, images: Tensor, seed: int) -> Tensor:
         raise ValueError("there is no image to evaluate")
     if images.dtype != torch.uint8:
         raise ValueError(f"images must be uint8, not {images.dtype}")
-    return as_meant(images, model.config.binarisation, seed, "evaluate")
+    return as_seen(images, model.config.binarisation, seed, "evaluate")

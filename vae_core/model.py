@@ -43,9 +43,9 @@ class VAEConfig:
     # laplace or logistic; "learned": one weight of the model; "optimal" (gaussian): the best for each batch
     sigma: float | Literal["learned", "optimal"] | None = None
     output_bias: Literal["zero", "data_mean"] = "zero"  # where the decoder's output starts
-    # what a pixel is: "none": a grey level; "afresh": on with its grey level as probability, drawn anew at every use;
-    # "once": black or white in the data already (see data.binarise). Black and white pixels need the bernoulli
-    binarisation: Literal["none", "afresh", "once"] = "none"
+    # what a pixel is: "none": a grey level; "dynamic": on with its grey level as probability, drawn anew at every use;
+    # "static": black or white in the data already (see data.binarise). Black and white pixels need the bernoulli
+    binarisation: Literal["none", "dynamic", "static"] = "none"
 
     def __post_init__(self) -> None:
         for name in ("image_shape", "hidden"):  # JSON has lists only
@@ -66,7 +66,7 @@ class VAEConfig:
             ("activation", tuple(ACTIVATIONS)),
             ("likelihood", LIKELIHOODS),
             ("output_bias", ("zero", "data_mean")),
-            ("binarisation", ("none", "afresh", "once")),
+            ("binarisation", ("none", "dynamic", "static")),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")

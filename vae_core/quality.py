@@ -18,22 +18,21 @@ CHUNK = 1000  # images held at a time as float64, or sent through a classifier
 # --- one image next to its original ----------------------------------------------------------
 
 
-def psnr(images: Tensor, given: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each image to its original in ``given``, ``(N,)``, decibels.
+def psnr(images: Tensor, originals: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each image to its original, ``(N,)``, decibels.
 
     ``-10 log10`` of the squared error a pixel, infinite for a perfect copy. The peak is 1.
 
     Raises:
         ValueError: unless both are floats of one shape ``(N, C, H, W)``.
     """
-    from skimage.metrics import peak_signal_noise_ratio
+    _check_pairs(images, originals)
+    errors = images.detach().cpu().double() - originals.detach().cpu().double()
+    return -10 * errors.square().flatten(1).mean(1).log10()
 
-    with np.errstate(divide="ignore"):
-        return _by_image(images, given, lambda x, y: peak_signal_noise_ratio(y, x, data_range=1))
 
-
-def ssim(images: Tensor, given: Tensor, *, window: int = 7) -> Tensor:
-    """Structural similarity of each image to its original in ``given``, ``(N,)``: 1 for a copy, the most there is.
+def ssim(images: Tensor, originals: Tensor, *, window: int = 7) -> Tensor:
+    """Structural similarity of each image to its original, ``(N,)``: 1 for a copy, the most there is.
 
     Means and covariances are those of square windows, ``window`` pixels wide, all weights equal; channels are
     averaged. Numbers of different windows must not be compared. Source: Wang et al., 2004; scikit-image's default.
@@ -43,21 +42,12 @@ def ssim(images: Tensor, given: Tensor, *, window: int = 7) -> Tensor:
     """
     from skimage.metrics import structural_similarity
 
-    _check_images(images)
+    _check_pairs(images, originals)
     if window < 3 or window % 2 == 0 or window > min(images.shape[2:]):
         raise ValueError(f"the window must be odd, 3 or more and fit in images of {_size(images)}, not {window}")
-    return _by_image(
-        images, given, lambda x, y: structural_similarity(x, y, win_size=window, data_range=1, channel_axis=0)
-    )
-
-
-def _by_image(images: Tensor, given: Tensor, measure: Callable[[np.ndarray, np.ndarray], float]) -> Tensor:
-    """``measure`` of each pair of arrays ``(C, H, W)``, ``(N,)``."""
-    _check_images(images, given)
-    if len(images) != len(given):
-        raise ValueError(f"every image needs its original: {len(images)} images, {len(given)} originals")
-    pairs = zip(images.detach().cpu().double().numpy(), given.detach().cpu().double().numpy(), strict=True)
-    return torch.tensor([float(measure(image, original)) for image, original in pairs], dtype=torch.float64)
+    pairs = zip(images.detach().cpu().double().numpy(), originals.detach().cpu().double().numpy(), strict=True)
+    settings = {"win_size": window, "data_range": 1, "channel_axis": 0}
+    return torch.tensor([structural_similarity(x, y, **settings) for x, y in pairs], dtype=torch.float64)
 
 
 # --- detail ----------------------------------------------------------------------------------
@@ -87,56 +77,45 @@ def high_frequency_energy(images: Tensor) -> Tensor:
     return power[..., high].flatten(1).mean(1)
 
 
-def sharpness(images: Tensor, given: Tensor) -> float:
-    """``log(mean Laplacian energy of images / that of given)``: 0 is right, below is blur, above is artefact.
+def sharpness(images: Tensor, reference: Tensor, energy: Callable[[Tensor], Tensor] = laplacian_energy) -> float:
+    """``log(mean energy of images / that of reference)``: 0 is right, below is blur, above is artefact.
 
     Both are ``(N, C, H, W)`` in [0, 1] with the same C; N may differ. The mean of N unlike images has
-    about 1/N of an image's energy, so its sharpness is about ``-log(N)``.
+    about 1/N of an image's energy, so its sharpness is about ``-log(N)``. :func:`high_frequency_energy` as ``energy``
+    sees finer detail alone.
+
+    Raises:
+        ValueError: when one side has no image.
     """
-    return _log_ratio(laplacian_energy, images, given)
-
-
-def high_frequency_sharpness(images: Tensor, given: Tensor) -> float:
-    """:func:`sharpness` by :func:`high_frequency_energy`, which sees finer detail alone."""
-    return _log_ratio(high_frequency_energy, images, given)
-
-
-def _log_ratio(energy: Callable[[Tensor], Tensor], images: Tensor, given: Tensor) -> float:
-    if len(images) == 0 or len(given) == 0:
+    if len(images) == 0 or len(reference) == 0:
         raise ValueError("sharpness needs at least one image on each side")
-    ratio = energy(images).mean() / energy(given).mean()
+    ratio = energy(images).mean() / energy(reference).mean()
     return -math.inf if ratio == 0 else math.log(ratio.item())
 
 
 # --- a set of images next to another ---------------------------------------------------------
 
 
-def pca_features(images: Tensor, fitted_on: Tensor, dimensions: int = 50) -> Tensor:
-    """The coordinates of ``images`` along the first principal components of ``fitted_on``, float64 ``(N, dimensions)``.
+def components(reference: Tensor, dimensions: int = 50) -> Callable[[Tensor], Tensor]:
+    """A function from images ``(N, C, H, W)`` to their coordinates along the first principal components of
+    ``reference``, float64 ``(N, dimensions)``.
 
-    The first column varies most over ``fitted_on``; signs are arbitrary. Nothing is rescaled, so distances are those
-    of pixels. For several sets, concatenate them and split the features: each call fits anew.
-
-    Raises:
-        ValueError: unless both hold floats of one shape ``(C, H, W)``, and have that many components.
-    """
-    _check_images(images, fitted_on)
-    return components(fitted_on, dimensions)(images)
-
-
-def components(fitted_on: Tensor, dimensions: int = 50) -> Callable[[Tensor], Tensor]:
-    """:func:`pca_features` of any images with the components of ``fitted_on``, which are found once.
+    The first column varies most over ``reference``; signs are arbitrary. Nothing is rescaled, so distances are those
+    of pixels.
 
     Raises:
-        ValueError: unless it has that many components.
+        ValueError: unless it holds floats, and has that many components; by the function, on images of another size.
     """
-    most = min(len(fitted_on) - 1, fitted_on[:1].numel())
+    _check_images(reference)
+    most = min(len(reference) - 1, reference[:1].numel())
     if not 1 <= dimensions <= most:
-        raise ValueError(f"{len(fitted_on)} images of {_size(fitted_on)} have 1 to {most} components, not {dimensions}")
-    mean, covariance = _moments(fitted_on.detach().flatten(1))
+        raise ValueError(f"{len(reference)} images of {_size(reference)} have 1 to {most} components, not {dimensions}")
+    mean, covariance = _moments(reference.detach().flatten(1))
     axes = torch.linalg.eigh(covariance).eigenvectors[:, -dimensions:].flip(1)
+    like = torch.empty(0, *reference.shape[1:])
 
     def features(images: Tensor) -> Tensor:
+        _check_images(images, like)
         return torch.cat([(part.cpu().double() - mean) @ axes for part in images.detach().flatten(1).split(CHUNK)])
 
     return features
@@ -186,7 +165,7 @@ def classifier_features(classifier: nn.Sequential, images: Tensor) -> Tensor:
     return torch.cat([classifier[:-1](part.cpu().float()).double() for part in images.split(CHUNK)])
 
 
-def frechet_distance(features: Tensor, given: Tensor) -> float:
+def frechet_distance(features: Tensor, reference: Tensor) -> float:
     """Squared Fréchet distance of two Gaussians with the means and covariances of two sets of features.
 
     ``|m1 - m2|^2 + Tr(C1 + C2 - 2 (C1 C2)^(1/2))``, in squared units of the features. Both are ``(N, F)`` with the
@@ -196,19 +175,17 @@ def frechet_distance(features: Tensor, given: Tensor) -> float:
     Raises:
         ValueError: unless both are finite, have the same F and two rows or more.
     """
-    for rows in (features, given):
+    for rows in (features, reference):
         if rows.ndim != 2 or len(rows) < 2 or rows.shape[1] != features.shape[1]:
-            raise ValueError(
-                f"features must be (N, F) with N > 1 and one F, not {tuple(features.shape)} and {tuple(given.shape)}"
-            )
+            shapes = f"{tuple(features.shape)} and {tuple(reference.shape)}"
+            raise ValueError(f"features must be (N, F) with N > 1 and one F, not {shapes}")
         if not rows.isfinite().all():
             raise ValueError("features must be finite")
-    mean, covariance = _moments(features.detach())
-    given_mean, given_covariance = _moments(given.detach())
-    values, vectors = torch.linalg.eigh(covariance)
+    (mean1, covariance1), (mean2, covariance2) = _moments(features.detach()), _moments(reference.detach())
+    values, vectors = torch.linalg.eigh(covariance1)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    shared = torch.linalg.eigvalsh(root @ given_covariance @ root).clamp(min=0).sqrt().sum()
-    distance = (mean - given_mean).square().sum() + covariance.trace() + given_covariance.trace() - 2 * shared
+    shared = torch.linalg.eigvalsh(root @ covariance2 @ root).clamp(min=0).sqrt().sum()
+    distance = (mean1 - mean2).square().sum() + covariance1.trace() + covariance2.trace() - 2 * shared
     return max(0.0, distance.item())
 
 
@@ -279,10 +256,10 @@ def nearest(images: Tensor, training: Tensor, *, chunk: int = 2000) -> Nearest:
         for first in range(0, len(training), chunk):
             y = training[first : first + chunk].flatten(1).cpu().double()
             products = torch.addmm(y.square().sum(1), x, y.T, alpha=-2) + x.square().sum(1, keepdim=True)
-            found = (products / pixels).round(decimals=12).min(1)  # without rounding, copies would not tie
-            nearer = found.values < distance[here]
-            index[here] = torch.where(nearer, found.indices + first, index[here])
-            distance[here] = torch.where(nearer, found.values, distance[here])
+            values, indices = (products / pixels).round(decimals=12).min(1)  # without rounding, copies would not tie
+            nearer = values < distance[here]
+            index[here] = torch.where(nearer, indices + first, index[here])
+            distance[here] = torch.where(nearer, values, distance[here])
         distance[here] = (x - training[index[here]].flatten(1).cpu().double()).square().mean(1)  # exactly 0 for a copy
     return Nearest(index, distance)
 
@@ -293,6 +270,12 @@ def _check_images(*sets: Tensor) -> None:
             raise ValueError(f"images must be floats (N, C, H, W), not {images.dtype} {tuple(images.shape)}")
         if images.shape[1:] != sets[0].shape[1:]:
             raise ValueError(f"images of {_size(sets[0])} cannot be compared with images of {_size(images)}")
+
+
+def _check_pairs(images: Tensor, originals: Tensor) -> None:
+    _check_images(images, originals)
+    if len(images) != len(originals):
+        raise ValueError(f"every image needs its original: {len(images)} images, {len(originals)} originals")
 
 
 def _size(images: Tensor) -> str:

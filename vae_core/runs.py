@@ -1,14 +1,13 @@
 """A training from configs to a trained model; kept in a folder if one is given, and then reused."""
 
-import copy
 import hashlib
 import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,34 +59,26 @@ def load_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
         raise ValueError(f"{path} is damaged, or no safetensors file ({error}): train again") from None
 
 
-# these can change a training
+# what can change a training
 CODE = ("data", "files", "forecast", "likelihood", "model", "noise", "objective", "runs", "train")
-CODE_OF_MANY = ("parallel/stacked", "parallel/many")  # and these, one of many models in one program
 
 
 def run_facts(
-    model_config: VAEConfig,
-    train_config: TrainConfig,
-    images: Tensor | str,
-    *,
-    threads: int | None = None,
-    members: Sequence[TrainConfig] = (),
+    model_config: VAEConfig, train_config: TrainConfig, images: Tensor | str, *, threads: int | None = None
 ) -> dict[str, Any]:
     """All that a training on ``images``, or on those of that :func:`images_digest`, depends on.
 
-    ``threads`` is the number of torch's, else that of now; ``members`` are all trainings of a stacked one.
+    ``threads`` is the number of torch's, else that of now.
     """
-    code = (*CODE, *CODE_OF_MANY) if members else CODE
-    facts: dict[str, Any] = {
+    return {
         "model": asdict(model_config),
         "train": asdict(train_config),
         "images": images if isinstance(images, str) else images_digest(images),
-        "code": {name: code_digest(Path(__file__).parent / f"{name}.py") for name in code},
+        "code": {name: code_digest(Path(__file__).with_name(f"{name}.py")) for name in CODE},
         "versions": {name: metadata.version(name) for name in ("torch", "numpy")},
         "device": str(pick_device(train_config.device)),
         "threads": threads or torch.get_num_threads(),
     }
-    return facts | {"stacked": [asdict(member) for member in members]} if members else facts
 
 
 def key_of(facts: dict[str, Any]) -> str:
@@ -102,14 +93,14 @@ def run_key(model_config: VAEConfig, train_config: TrainConfig, images: Tensor) 
 
 def unlike(facts: dict[str, Any], others: dict[str, Any]) -> list[str]:
     """In what two trainings differ, in words such as "code of train", "version of torch" or "images"."""
-    told = []
+    differ = []
     for name, value in facts.items():
         if name in ("code", "versions"):
-            words = f"{name.removesuffix('s')} of "
-            told += [words + part for part, one in value.items() if others[name].get(part) != one]
+            part_of = f"{name.removesuffix('s')} of "
+            differ += [part_of + part for part, digest in value.items() if others[name].get(part) != digest]
         elif others.get(name) != value:
-            told.append(name)
-    return told
+            differ.append(name)
+    return differ
 
 
 def images_digest(images: Tensor) -> str:
@@ -118,7 +109,7 @@ def images_digest(images: Tensor) -> str:
     return hashlib.sha256(f"{pixels.dtype} {pixels.shape} ".encode() + pixels.tobytes()).hexdigest()
 
 
-FORMAT = 2  # of run.json; another number is another layout
+FORMAT = 3  # of run.json; 2 had other words for binarisation, and more in its records
 COLLAPSED = 0.01  # nats an image: a KL below it says nothing of which image it was
 
 
@@ -143,19 +134,15 @@ class Run(NamedTuple):
 
 
 def fit(
-    model_config: VAEConfig,
-    train_config: TrainConfig,
-    images: Tensor | ImageSet,
-    *,
-    cache: str | Path | None = None,
+    model_config: VAEConfig, train_config: TrainConfig, images: Tensor | ImageSet, *, cache: str | Path | None = None
 ) -> Run:
-    """Train a new model on uint8 ``(N, C, H, W)`` images, with one line that says how long and a progress bar.
+    """Train a new model on uint8 ``(N, C, H, W)`` images, with a progress bar while it takes more than two seconds.
 
     It warns in one line, with the remedy, when the loss makes collapse certain, when the model has collapsed, and
     when a learned sigma is held at an end of its range. The weights depend on the seed of ``train_config``;
     ``output_bias="data_mean"`` takes the mean of ``images``. With a folder ``cache`` the run is kept there, and a
     run of the same configs, images, code, versions, device and number of threads is loaded instead of trained; two
-    processes that ask for it at once train it once, and the one that waits says so.
+    processes that ask for it at once train it once, and the one that waits says so. All of that is on standard error.
 
     Raises:
         ValueError: as :func:`vae_core.train.train`, or when the kept run is damaged.
@@ -167,13 +154,12 @@ def fit(
     folder = Path(cache) / run_key(model_config, train_config, pixels(images))
     with alone(folder):
         if (folder / "run.json").exists():
-            print(f"reused {folder}", flush=True)
             return load_run(folder)
         return keep(train_run(model_config, train_config, images), folder)
 
 
 def alone(folder: Path) -> AbstractContextManager:
-    """In it no other process trains or keeps the run of ``folder``; one that does is told of, and was waited for.
+    """In it no other process trains or keeps the run of ``folder``; one that does is named, and was waited for.
 
     Raises:
         OSError: when there can be no such folder.
@@ -185,7 +171,8 @@ def alone(folder: Path) -> AbstractContextManager:
     try:
         return lock.acquire(timeout=0)
     except Timeout:
-        print(f"another process trains {folder}: waiting for it, Ctrl-C ends the wait", flush=True)
+        message = f"another process trains {folder}: waiting for it, Ctrl-C ends the wait"
+        print(message, file=sys.stderr, flush=True)
     return lock.acquire()
 
 
@@ -224,12 +211,15 @@ def load_run(path: str | Path, device: str | None = None) -> Run:
     if not (folder / "run.json").exists():
         raise ValueError(f"{folder} holds no run: expected run.json and weights.safetensors")
     facts = read_json(folder / "run.json")
-    if facts.get("format") != FORMAT:
+    if facts.get("format") not in (2, FORMAT):
         raise ValueError(f"{folder} was written in format {facts.get('format')!r}, this is {FORMAT}: train again")
     tensors = load_tensors(folder / "weights.safetensors", facts.get("weights_sha256", ""))
     try:
+        binarisation = facts["model"]["binarisation"]
+        if facts["format"] == 2:
+            facts["model"]["binarisation"] = {"afresh": "dynamic", "once": "static"}.get(binarisation, binarisation)
         model_config, train_config = VAEConfig(**facts["model"]), TrainConfig(**facts["train"])
-        records = [Record(**record) for record in facts["records"]]
+        records = [Record(*(record[name] for name in Record._fields)) for record in facts["records"]]
         data = TrainedOn(**facts["data"])
         answer, *ratios = facts["forecast"] or [None]
         forecast = None if answer is None else Forecast(answer, *map(float, ratios))
@@ -247,8 +237,8 @@ def find_runs(cache: str | Path) -> Iterable[Path]:
 
 
 def warnings(run: Run) -> list[str]:
-    """What is wrong with a run, a line each with its remedy: collapse foretold or seen, a sigma at its limit."""
-    found = []
+    """What is wrong with a run, a line each with its remedy: collapse foreseen or seen, a sigma at its limit."""
+    lines = []
     beta, sigma = run.train_config.beta, run.model_config.sigma
     last = run.records[-1] if run.records else None
     if run.forecast is not None and run.forecast.answer == "certain":
@@ -257,22 +247,22 @@ def warnings(run: Run) -> list[str]:
         if ratio > 0 and isinstance(sigma, int | float):
             pays = run.forecast.eigenvalue_ratio  # above 1 encoding surely pays
             remedy = f"sigma below {sigma * pays**0.5:.3g} or beta below {beta * pays:.3g} avoids it"
-        found.append(f"{run.forecast}: every generated image will be the average; {remedy}")
+        lines.append(f"{run.forecast}: every generated image will be the average; {remedy}")
     elif last is not None and last.kl < COLLAPSED and run.data.images > 1 and beta > 0:
         remedy = "a smaller sigma" if isinstance(sigma, int | float) else "beta_warmup"
         if run.train_config.importance_samples == 1:
             remedy += ", a smaller beta"
-        found.append(
+        lines.append(
             f"the model has collapsed (KL {last.kl:.2g} nats): it draws one image whatever z; "
             f"try {remedy}, or another seed or activation if units have died"
         )
     ends = SIGMA_RANGE[0] * (1 + 1e-5), SIGMA_RANGE[1] * (1 - 1e-5)  # sigma is rounded to float32
     if last is not None and last.sigma is not None and not ends[0] < last.sigma < ends[1]:
-        found.append(
+        lines.append(
             f"the learned sigma is held at {last.sigma:.3g}, the end of its range: "
             "numbers in nats are those of this limit, not of the data; give sigma a number to choose it"
         )
-    return found
+    return lines
 
 
 def pixels(images: Tensor | ImageSet) -> Tensor:
@@ -280,57 +270,41 @@ def pixels(images: Tensor | ImageSet) -> Tensor:
     return images.images if isinstance(images, ImageSet) else images
 
 
-def trained_on(given: Tensor | ImageSet) -> TrainedOn:
+def trained_on(images: Tensor | ImageSet) -> TrainedOn:
     """What a run says of its images."""
-    images = pixels(given)
-    return TrainedOn(given.source if isinstance(given, ImageSet) else None, len(images), images_digest(images))
+    source = images.source if isinstance(images, ImageSet) else None
+    return TrainedOn(source, len(pixels(images)), images_digest(pixels(images)))
 
 
 def train_run(
-    model_config: VAEConfig, train_config: TrainConfig, given: Tensor | ImageSet, *, quiet: bool = False
+    model_config: VAEConfig, train_config: TrainConfig, images: Tensor | ImageSet, *, quiet: bool = False
 ) -> Run:
-    """Train a new model, as :func:`fit` without a cache; ``quiet``: without a word or a bar."""
+    """Train a new model, as :func:`fit` without a cache; ``quiet``: without a warning or a bar."""
     from tqdm import tqdm
 
-    images = pixels(given)
-    data_mean = images.float().mean(0) / 255 if model_config.output_bias == "data_mean" else None
+    x = pixels(images)
+    data_mean = x.float().mean(0) / 255 if model_config.output_bias == "data_mean" else None
     model = VAE(model_config, seed=train_config.seed, data_mean=data_mean)
-    records = train(model, images, train_config)
-    steps = train_config.steps(len(images))
+    records = train(model, x, train_config)
+    forecast = collapse_forecast(x, model_config, train_config.beta) if train_config.beta > 0 else None
+    run = Run(model, [], model_config, train_config, trained_on(images), forecast)
+    foreseen = warnings(run)
     if not quiet:
-        seconds = steps * _seconds_per_step(model, images, train_config) if steps else 0
-        widths = "-".join(map(str, (*model_config.hidden, model_config.latent_dim)))
-        print(
-            f"training {model_config.architecture} {widths} on {len(images):,} images "
-            f"for {steps:,} steps, about {max(1, round(seconds))} s",
-            flush=True,
-        )
-    forecast = collapse_forecast(images, model_config, train_config.beta) if train_config.beta > 0 else None
-    run = Run(model, [], model_config, train_config, trained_on(given), forecast)
-    foretold = warnings(run)
+        warn(foreseen)
     unit = "nats" if model.measure != "neither" else "nats of grey pixels, not a likelihood"
-    if not quiet:
-        warn(foretold)
+    steps = train_config.steps(len(x))
     with tqdm(total=steps, delay=2, mininterval=1, leave=False, unit="step", disable=quiet) as bar:
         for record in records:
             run.records.append(record)
             bar.update(record.step - bar.n)
             bar.set_postfix_str(f"elbo {record.elbo:.1f} {unit}", refresh=False)
     if not quiet:
-        warn(line for line in warnings(run) if line not in foretold)
-    run.model.cpu()
+        warn(line for line in warnings(run) if line not in foreseen)
+    model.cpu()
     return run
 
 
 def warn(lines: Iterable[str]) -> None:
-    """Say warnings, a line each, on standard error."""
+    """Write warnings, a line each, to standard error."""
     for line in lines:
         print(f"warning: {line}", file=sys.stderr)
-
-
-def _seconds_per_step(model: VAE, images: Tensor, config: TrainConfig) -> float:
-    """Timed on a copy that is thrown away, so the training itself is untouched."""
-    trial = train(copy.deepcopy(model), images, replace(config, log_every=5))
-    first = next(trial)  # pays for what happens once
-    second = next(trial, first)
-    return (second.seconds - first.seconds or first.seconds) / 5

@@ -4,28 +4,35 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import partial
-from typing import Any, NamedTuple
+from functools import cached_property, partial
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vae_core import quality
-from vae_core.data import ImageSet, as_meant
+from vae_core.data import ImageSet, as_seen
 from vae_core.likelihood import Measure
-from vae_core.metrics import Mean, active_units, bits_per_dimension, evaluate, importance_weighted_bound, information
+from vae_core.metrics import (
+    Mean,
+    active_units,
+    bits_per_dimension,
+    evaluate,
+    importance_weighted_bound,
+    kl_decomposition,
+)
 from vae_core.model import VAE, VAEConfig
 from vae_core.runs import Run
 
-FEW = 1000  # images for what grows with their square, or is measured one by one
+SUBSET = 1000  # images for what grows with their square, or is measured one by one
 
 
 class Scores(NamedTuple):
     """What a model achieves on test images; likelihoods in nats per image, a standard error beside each mean.
 
-    Reconstructions and samples are decoder means without pixel noise, and are held against the images as they were
-    given, also where the model sees them binarised. Those marked * are of up to 1,000 images, drawn by the seed.
+    Reconstructions and samples are decoder means without pixel noise, and are held against the images as they are
+    in the set, also where the model sees them binarised. Those marked * are of up to 1,000 images, drawn by the seed.
     """
 
     measure: Measure  # what the likelihoods are; "neither": of grey pixels under Bernoulli, to compare with none
@@ -39,27 +46,31 @@ class Scores(NamedTuple):
     bits_per_dimension: Mean | None  # of the bound, where the likelihood is of 8-bit values
     active_units: int
     mutual_information: Mean  # * nats, at most log of the number of images
-    mismatch: Mean  # * KL of the aggregated posterior to the prior, nats
+    marginal_kl: Mean  # * KL of the aggregated posterior to the prior, nats
     psnr: Mean  # * of reconstructions, decibels
     ssim: Mean  # * of reconstructions
     reconstruction_sharpness: float  # log ratio of Laplacian energy to the test images'; 0 is right, below is blur
     reconstruction_high_frequency: float
     sample_sharpness: float
     sample_high_frequency: float
-    frechet_pca: quality.FrechetDistances | None  # of as many samples as test images, with the floor
-    frechet_classifier: quality.FrechetDistances | None  # None without two classes, or for images under 8 pixels
+    # of as many samples as test images, with the floor; None for one image, or yardsticks without a classifier
+    frechet_pca: quality.FrechetDistances | None
+    frechet_classifier: quality.FrechetDistances | None
     sample_nearest: Mean  # * squared distance a pixel to the nearest training image
     test_nearest: Mean  # * the same of test images, which cannot be copies
 
 
 class Yardsticks:
-    """What models are measured against: test and training images, and a classifier trained on the latter."""
+    """What models are measured against: test and training images, and features that the latter are described by."""
 
-    def __init__(self, test: ImageSet, training: ImageSet, *, seed: int = 0) -> None:
-        """``test`` and ``training`` are sets of images of one shape.
+    def __init__(self, test: ImageSet, training: ImageSet, *, seed: int = 0, classify: bool | None = None) -> None:
+        """``test`` and ``training`` are sets of images of one shape; ``seed`` is that of every draw and measurement.
+
+        ``classify``: whether there is a classifier of the training images; unless stated, there is one of grey images
+        of 8x8 or more with two classes or more.
 
         Raises:
-            ValueError: when one is empty, or the shapes differ.
+            ValueError: when a set is empty, the shapes differ, or a classifier is wanted and there are no classes.
         """
         for images in (test.images, training.images):
             if len(images) == 0 or images.shape[1:] != test.images.shape[1:]:
@@ -67,11 +78,44 @@ class Yardsticks:
                     f"test and training images of one shape are needed, not {tuple(test.images.shape)} "
                     f"and {tuple(training.images.shape)}"
                 )
-        self.test, self.training, self.seed = test.images, training.images, seed
-        self.few = torch.from_numpy(np.random.default_rng(seed).permutation(len(test.images))[:FEW])
-        self.classifier = None
-        if len(training.labels.unique()) > 1 and min(training.images.shape[2:]) >= 8:
-            self.classifier = quality.train_classifier(training.images, training.labels, seed=seed)
+        channels, *size = training.images.shape[1:]
+        classes = len(training.labels.unique())
+        if classify and classes < 2:
+            raise ValueError(f"a classifier needs two classes or more, the training images have {classes}")
+        self.test, self.training, self.seed = test, training, seed
+        self.subset = torch.from_numpy(np.random.default_rng(seed).permutation(len(test.images))[:SUBSET])
+        self._classify = (channels == 1 and classes > 1 and min(size) >= 8) if classify is None else classify
+        self._features: dict[str, tuple[Tensor, Tensor]] = {}  # of training and test images, by kind
+
+    @cached_property
+    def pca(self) -> Callable[[Tensor], Tensor]:
+        """Coordinates of float images ``(N, C, H, W)`` along 50 principal components of the training images, if there
+        are so many."""
+        x = self.training.images.float() / 255
+        return quality.components(x, min(50, len(x) - 1, x[0].numel()))
+
+    @cached_property
+    def classifier(self) -> nn.Sequential | None:
+        """A classifier of the training images, see :func:`vae_core.quality.train_classifier`; None without."""
+        labels = self.training.labels
+        return quality.train_classifier(self.training.images, labels, seed=self.seed) if self._classify else None
+
+    def frechet(self, kind: Literal["pca", "classifier"], images: Tensor) -> quality.FrechetDistances:
+        """Fréchet distances of float images ``(N, C, H, W)``, and of as many test images, to all training images.
+
+        Raises:
+            ValueError: when there is no such classifier, or one image only on any side.
+        """
+        if kind == "pca":
+            features = self.pca
+        elif self.classifier is None:
+            raise ValueError("there is no classifier of these training images: classify=True asks for one")
+        else:
+            features = partial(quality.classifier_features, self.classifier)
+        if kind not in self._features:
+            training, test = (features(images.images.float() / 255) for images in (self.training, self.test))
+            self._features[kind] = training, test
+        return quality.frechet_against_floor(features(images), *self._features[kind], seed=self.seed)
 
 
 @torch.no_grad()
@@ -83,63 +127,48 @@ def score(model: VAE, against: Yardsticks, *, samples: int = 500) -> Scores:
     """
     if samples < 1:
         raise ValueError(f"samples must be 1 or more, not {samples}")
-    shape = tuple(against.test.shape[1:])
+    images, training = against.test.images, against.training.images.float() / 255
+    shape = tuple(images.shape[1:])
     if shape != model.config.image_shape:
         raise ValueError(f"the images are {shape}, the model takes {model.config.image_shape}")
     seed, config = against.seed, model.config
-    found = evaluate(model, against.test, seed=seed)
-    few = against.test[against.few]
-    held = information(model, few, seed=seed)
+    evaluation = evaluate(model, images, seed=seed)
     bound = bits = None
     if config.sigma != "optimal":
-        bound = importance_weighted_bound(model, against.test, samples=samples, seed=seed)
+        bound = importance_weighted_bound(model, images, samples=samples, seed=seed)
         if config.likelihood == "logistic":
             nats = math.prod(config.image_shape) * math.log(2)
             bits = Mean(bits_per_dimension(bound.value, config), bound.error / nats)
 
-    seen = as_meant(few, config.binarisation, seed, "reconstruct").float() / 255
-    given = few.float() / 255
-    reconstructions = model.reconstruct(seen).float()
-    drawn = model.sample(len(against.test), seed=seed).float()
-    training, test = against.training.float() / 255, against.test.float() / 255
+    subset = images[against.subset]
+    decomposition = kl_decomposition(model, subset, seed=seed)
+    seen = as_seen(subset, config.binarisation, seed, "reconstruct").float() / 255
+    rebuilt, drawn = model.reconstruct(seen).float(), model.sample(len(images), seed=seed).float()
+    test, originals = images.float() / 255, subset.float() / 255
+    several = len(images) > 1 and len(training) > 1
     return Scores(
         measure=model.measure,
-        images=found.images,
-        elbo=Mean(found.elbo, found.elbo_error),
-        reconstruction=Mean(found.reconstruction, found.reconstruction_error),
-        kl=Mean(found.kl, found.kl_error),
-        kl_per_dimension=found.kl_per_dimension,
+        images=evaluation.images,
+        elbo=Mean(evaluation.elbo, evaluation.elbo_error),
+        reconstruction=Mean(evaluation.reconstruction, evaluation.reconstruction_error),
+        kl=Mean(evaluation.kl, evaluation.kl_error),
+        kl_per_dimension=evaluation.kl_per_dimension,
         bound=bound,
         bound_samples=samples,
         bits_per_dimension=bits,
-        active_units=active_units(model, against.test, seed=seed),
-        mutual_information=held.mutual_information,
-        mismatch=held.mismatch,
-        psnr=Mean.of(quality.psnr(reconstructions, given)),
-        ssim=Mean.of(quality.ssim(reconstructions, given, window=min(7, (min(shape[1:]) - 1) // 2 * 2 + 1))),
-        reconstruction_sharpness=quality.sharpness(reconstructions, test),
-        reconstruction_high_frequency=quality.high_frequency_sharpness(reconstructions, test),
+        active_units=active_units(model, images, seed=seed),
+        **decomposition._asdict(),
+        psnr=Mean.of(quality.psnr(rebuilt, originals)),
+        ssim=Mean.of(quality.ssim(rebuilt, originals, window=min(7, (min(shape[1:]) - 1) // 2 * 2 + 1))),
+        reconstruction_sharpness=quality.sharpness(rebuilt, test),
+        reconstruction_high_frequency=quality.sharpness(rebuilt, test, quality.high_frequency_energy),
         sample_sharpness=quality.sharpness(drawn, test),
-        sample_high_frequency=quality.high_frequency_sharpness(drawn, test),
-        frechet_pca=_frechet_pca(drawn, training, test, seed),
-        frechet_classifier=None
-        if against.classifier is None or len(test) < 2
-        else quality.frechet_against_floor(
-            *(quality.classifier_features(against.classifier, images) for images in (drawn, training, test)), seed=seed
-        ),
-        sample_nearest=Mean.of(quality.nearest(drawn[:FEW], training).distance),
-        test_nearest=Mean.of(quality.nearest(given, training).distance),
+        sample_high_frequency=quality.sharpness(drawn, test, quality.high_frequency_energy),
+        frechet_pca=against.frechet("pca", drawn) if several else None,
+        frechet_classifier=against.frechet("classifier", drawn) if several and against.classifier else None,
+        sample_nearest=Mean.of(quality.nearest(drawn[:SUBSET], training).distance),
+        test_nearest=Mean.of(quality.nearest(originals, training).distance),
     )
-
-
-def _frechet_pca(
-    drawn: torch.Tensor, training: torch.Tensor, test: torch.Tensor, seed: int
-) -> quality.FrechetDistances | None:
-    dimensions = min(50, len(training) - 1, training[:1].numel())
-    if dimensions < 1 or len(test) < 2:
-        return None
-    parts = quality.pca_features(torch.cat([drawn, training, test]), training, dimensions)
-    return quality.frechet_against_floor(*parts.split([len(drawn), len(training), len(test)]), seed=seed)
 
 
 class Detail(NamedTuple):
@@ -161,26 +190,26 @@ class Detail(NamedTuple):
 
 
 @torch.no_grad()
-def detail(model: VAE, training: torch.Tensor, *, seed: int = 0) -> Detail:
+def detail(model: VAE, training: Tensor, *, seed: int = 0) -> Detail:
     """Hold the samples and the reconstructions of ``model`` against its uint8 ``training`` images, apart."""
-    few = training[:FEW].cpu()
-    given, drawn = few.float() / 255, model.sample(FEW, seed=seed)
-    rebuilt = model.reconstruct(given)
+    subset = training[:SUBSET].cpu()
+    originals, drawn = subset.float() / 255, model.sample(SUBSET, seed=seed)
+    rebuilt = model.reconstruct(originals)
 
-    def sharp(images: torch.Tensor) -> Mean:
+    def sharpness(images: Tensor) -> Mean:
         energy = Mean.of(quality.laplacian_energy(images))
-        return Mean(quality.sharpness(images, given), energy.error / energy.value)
+        return Mean(quality.sharpness(images, originals), energy.error / energy.value)
 
     return Detail(
-        sample_sharpness=sharp(drawn),
-        sample_high_frequency=quality.high_frequency_sharpness(drawn, given),
+        sample_sharpness=sharpness(drawn),
+        sample_high_frequency=quality.sharpness(drawn, originals, quality.high_frequency_energy),
         sample_nearest=quality.nearest(drawn[:200], training.float() / 255).distance.mean().item(),
-        reconstruction_sharpness=sharp(rebuilt),
-        reconstruction_high_frequency=quality.high_frequency_sharpness(rebuilt, given),
-        squared_error=(rebuilt - given).square().mean().item(),
-        ssim=quality.ssim(rebuilt, given).mean().item(),
-        mutual_information=information(model, few, samples=4, seed=seed).mutual_information.value,
-        active_units=active_units(model, few, seed=seed),
+        reconstruction_sharpness=sharpness(rebuilt),
+        reconstruction_high_frequency=quality.sharpness(rebuilt, originals, quality.high_frequency_energy),
+        squared_error=(rebuilt - originals).square().mean().item(),
+        ssim=quality.ssim(rebuilt, originals).mean().item(),
+        mutual_information=kl_decomposition(model, subset, samples=4, seed=seed).mutual_information.value,
+        active_units=active_units(model, subset, seed=seed),
     )
 
 
@@ -189,7 +218,7 @@ def meaning(measure: Measure, config: VAEConfig) -> str:
     if measure == "neither":
         return "not a likelihood: grey pixels under Bernoulli"
     if config.binarisation != "none":
-        return f"log probability of images binarised {config.binarisation}"
+        return f"log probability of images with {config.binarisation} binarisation"
     return "log probability of 8-bit images" if measure == "probability" else "log density of grey levels in [0, 1]"
 
 
@@ -203,62 +232,44 @@ def check_comparable(runs: Sequence[Run]) -> None:
     for run in runs[1:]:
         names = f"{run_name(first)} and {run_name(run)} cannot be compared"
         if run.data.sha256 != first.data.sha256:
-            told = (f"{one.data.images:,} images of {one.data.source or 'unknown source'}" for one in (first, run))
-            raise ValueError(f"{names}: they were trained on different images ({' and '.join(told)})")
-        what = [meaning(one.model.measure, one.model_config) for one in (first, run)]
-        if what[0] != what[1]:
-            raise ValueError(f"{names}: {what[0]}, against {what[1]}")
+            sets = [f"{r.data.images:,} images of {r.data.source or 'unknown source'}" for r in (first, run)]
+            raise ValueError(f"{names}: they were trained on different images ({' and '.join(sets)})")
+        what, other = (meaning(r.model.measure, r.model_config) for r in (first, run))
+        if what != other:
+            raise ValueError(f"{names}: {what}, against {other}")
 
 
 def differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
     """The settings in which runs differ, by name, with the value of each run."""
     settings = [asdict(run.model_config) | asdict(run.train_config) for run in runs]
-    return {
-        key: [one[key] for one in settings]
-        for key in settings[0]
-        if any(one[key] != settings[0][key] for one in settings)
-    }
+    columns = {name: [values[name] for values in settings] for name in settings[0]}
+    return {name: values for name, values in columns.items() if any(value != values[0] for value in values)}
 
 
 def run_name(run: Run) -> str:
     """The name of a run's folder."""
-    return run.path.name if run.path else "a run that was not kept"
+    return run.path.name if run.path else "a run without a folder"
 
 
 UNITS = {
-    "elbo": "nats",
-    "reconstruction": "nats",
-    "kl": "nats",
-    "bound": "nats",
+    **dict.fromkeys(("elbo", "reconstruction", "kl", "bound", "mutual_information", "marginal_kl"), "nats"),
+    **dict.fromkeys(("sample_nearest", "test_nearest"), "grey levels squared a pixel"),
     "bits_per_dimension": "bits",
-    "mutual_information": "nats",
-    "mismatch": "nats",
     "psnr": "dB",
-    "sample_nearest": "grey levels squared a pixel",
-    "test_nearest": "grey levels squared a pixel",
 }
 
 
-def table(found: Sequence[Scores], heads: Sequence[str]) -> str:
+def table(scores: Sequence[Scores], heads: Sequence[str]) -> str:
     """Scores side by side as text: a row a score, a column a model, standard errors behind ±."""
-    rows = [["", *heads]]
-    for name in Scores._fields:
-        values = [getattr(scores, name) for scores in found]
-        if all(value is None for value in values):
-            continue
-        unit = f" ({UNITS[name]})" if name in UNITS else ""
-        label = name.replace("_", " ") + unit
-        if name == "bound":
-            label = f"importance-weighted bound, {found[0].bound_samples} samples (nats)"
-        if name != "bound_samples":
-            rows.append([label, *(_told(value) for value in values)])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    from pandas import DataFrame
+
+    rows = DataFrame(scores, index=heads).drop(columns="bound_samples").dropna(axis="columns", how="all").map(_text).T
+    labels = {name: name.replace("_", " ") for name in rows.index}
+    labels["bound"] = f"importance-weighted bound, {scores[0].bound_samples} samples"
+    return rows.rename(lambda name: labels[name] + (f" ({UNITS[name]})" if name in UNITS else "")).to_string()
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     match value:
         case None:
             return "-"
@@ -268,7 +279,7 @@ def _told(value: Any) -> str:
         case quality.FrechetDistances():
             return f"{value.distance:.2f} (floor {value.floor:.2f})"
         case tuple():
-            return " ".join(f"{one:.2f}" for one in sorted(value, reverse=True)[:8]) + (" …" if len(value) > 8 else "")
+            return " ".join(f"{kl:.2f}" for kl in sorted(value, reverse=True)[:8]) + (" …" if len(value) > 8 else "")
         case float():
             return f"{value:.3f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
@@ -281,36 +292,9 @@ def to_json(value: Any) -> str:
         if hasattr(value, "_asdict"):
             return plain(value._asdict())
         if isinstance(value, dict):
-            return {key: plain(one) for key, one in value.items()}
+            return {key: plain(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
-            return [plain(one) for one in value]
+            return [plain(item) for item in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return json.dumps(plain(value), indent=1)
-
-
-class _Yardsticks(NamedTuple):
-    """Images and their features, to hold a model against."""
-
-    training: ImageSet
-    test: ImageSet
-    kinds: dict[str, tuple[Callable[[Tensor], Tensor], Tensor, Tensor]]  # features of any, training and test images
-
-    def frechet(self, kind: str, images: Tensor) -> quality.FrechetDistances:
-        features, training, test = self.kinds[kind]
-        return quality.frechet_against_floor(features(images), training, test)
-
-
-def yardsticks(training: ImageSet, test: ImageSet, classify: bool | None = None) -> _Yardsticks:
-    """What the Fréchet distances need, found once: 50 principal components and, else of grey images only, a classifier.
-
-    Raises:
-        ValueError: when there are fewer than two training images, or a classifier is wanted and they have no classes.
-    """
-    grey, x = (one.images.float() / 255 for one in (training, test))
-    pca = quality.components(grey, min(50, len(grey) - 1))
-    found = {"pca": (pca, pca(grey), pca(x))}
-    if classify or (classify is None and grey.shape[1] == 1 and len(training.labels.unique()) > 1):
-        of = partial(quality.classifier_features, quality.train_classifier(training.images, training.labels))
-        found["classifier"] = (of, of(grey), of(x))
-    return _Yardsticks(training, test, found)

@@ -17,8 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vae_core.data import as_meant, batches, binarise
-from vae_core.metrics import evaluate
+from vae_core.data import as_seen, batches, binarise
 from vae_core.model import VAE
 from vae_core.noise import noise
 from vae_core.objective import elbo
@@ -99,7 +98,6 @@ class Record(NamedTuple):
     kl: float
     learning_rate: float
     seconds: float  # since this call of train; no other number depends on the clock
-    validation_elbo: float | None = None  # of the validation images, one posterior sample each
     bound: float | None = None  # the importance-weighted one, where it is trained
     sigma: float | None = None  # where it is learned, as it is after the step
 
@@ -137,20 +135,13 @@ def pick_device(name: str) -> torch.device:
         raise ValueError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
 
 
-def train(
-    model: VAE,
-    images: Tensor,
-    config: TrainConfig,
-    *,
-    state: TrainState | None = None,
-    validation: Tensor | None = None,
-) -> Iterator[Record]:
+def train(model: VAE, images: Tensor, config: TrainConfig, *, state: TrainState | None = None) -> Iterator[Record]:
     """Train ``model`` in place on ``images``, uint8 ``(N, C, H, W)``; yield a record every ``log_every`` steps.
 
     Everything is checked at once; the steps happen as the records are asked for, so
-    ``for record in train(...)`` plots or stops, and ``list(train(...))`` trains to the end. A
-    ``state`` continues from its step. ``validation`` images are measured at each record by the
-    training objective at beta = 1.
+    ``for record in train(...)`` plots or stops, and ``list(train(...))`` trains to the end. The model may be measured
+    between two records: ``[evaluate(model, test).elbo for _ in train(model, images, config)]``. A ``state``
+    continues from its step.
 
     Raises:
         ValueError: on images of another shape or type, grey where the model takes black and white, an empty set, or
@@ -158,28 +149,22 @@ def train(
         TrainingDiverged: while iterating, when the loss is not finite.
     """
     device = pick_device(config.device)
-    for name, given in (("images", images), ("validation", validation)):
-        if given is None:
-            continue
-        if given.dtype != torch.uint8 or given.ndim != 4:
-            raise ValueError(f"{name} must be uint8 (N, C, H, W), not {given.dtype} {tuple(given.shape)}")
-        if len(given) == 0:
-            raise ValueError(f"{name} must hold at least one image")
-        if tuple(given.shape[1:]) != model.config.image_shape:
-            raise ValueError(f"{name} are {tuple(given.shape[1:])}, the model takes {model.config.image_shape}")
-        if model.config.binarisation == "once":
-            as_meant(given, "once")  # raises on grey pixels
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        raise ValueError(f"images must be uint8 (N, C, H, W), not {images.dtype} {tuple(images.shape)}")
+    if len(images) == 0:
+        raise ValueError("images must hold at least one image")
+    if tuple(images.shape[1:]) != model.config.image_shape:
+        raise ValueError(f"images are {tuple(images.shape[1:])}, the model takes {model.config.image_shape}")
+    if model.config.binarisation == "static":
+        as_seen(images, "static")  # raises on grey pixels
     if config.importance_samples > 1 and model.config.sigma == "optimal":
         raise ValueError('sigma="optimal" depends on the batch, so several importance samples make no bound with it')
     config.batch(len(images))
     model.to(device)
-    state = TrainState.start(model) if state is None else state
-    return _steps(model, images.to(device), config, state, None if validation is None else validation.to(device))
+    return _steps(model, images.to(device), config, TrainState.start(model) if state is None else state)
 
 
-def _steps(
-    model: VAE, images: Tensor, config: TrainConfig, state: TrainState, validation: Tensor | None
-) -> Iterator[Record]:
+def _steps(model: VAE, images: Tensor, config: TrainConfig, state: TrainState) -> Iterator[Record]:
     batch_size, steps = config.batch(len(images)), config.steps(len(images))
     per_epoch = math.ceil(len(images) / batch_size)
     window = min(config.log_every, max(steps, 1))
@@ -192,7 +177,7 @@ def _steps(
         epoch, done = divmod(state.step, per_epoch)
         order = batches(images, batch_size, seed=config.seed, epoch=epoch, shuffle=config.shuffle)
         for x in islice(order, done, None):
-            if model.config.binarisation == "afresh":
+            if model.config.binarisation == "dynamic":
                 x = binarise(x, config.seed, state.step, "binarise")
             shape = (len(x), model.config.latent_dim) if k == 1 else (k, len(x), model.config.latent_dim)
             eps = noise(shape, config.seed, state.step, "train").to(images.device)
@@ -204,16 +189,15 @@ def _steps(
             terms.loss(config.beta_at(state.step, steps), config.free_bits).backward()
             state.optimiser.step()
             bound = terms.total if terms.weighted is None else terms.weighted
-            told = (terms.reconstruction, terms.kl, bound)
-            sums[state.step % config.log_every] = torch.stack([term.detach().sum() for term in told])
+            totals = [term.detach().sum() for term in (terms.reconstruction, terms.kl, bound)]
+            sums[state.step % config.log_every] = torch.stack(totals)
             seen += len(x)
             state.step += 1
             if state.step % config.log_every and state.step != steps:
                 continue
-            at = sums[: (state.step - 1) % config.log_every + 1].cpu().double()
-            _check_finite(at, model, state, config, steps, good)
-            reconstruction, kl, weighted = (at.sum(0) / seen).tolist()
-            measured = None if validation is None else evaluate(model, validation, seed=config.seed).elbo
+            recent = sums[: (state.step - 1) % config.log_every + 1].cpu().double()
+            _check_finite(recent, model, state, config, steps, good)
+            reconstruction, kl, weighted = (recent.sum(0) / seen).tolist()
             good = copy.deepcopy((model.state_dict(), state.optimiser.state_dict(), state.step))
             seen = 0
             yield Record(
@@ -224,14 +208,14 @@ def _steps(
                 kl=kl,
                 learning_rate=rate,
                 seconds=time.perf_counter() - began,
-                validation_elbo=measured,
                 bound=None if k == 1 else weighted,
                 sigma=width.item() if isinstance(width := model.sigma, Tensor) else None,
             )
 
 
-def _check_finite(at: Tensor, model: VAE, state: TrainState, config: TrainConfig, steps: int, good: tuple) -> None:
-    bad = (~torch.isfinite(at).all(1)).nonzero()
+def _check_finite(recent: Tensor, model: VAE, state: TrainState, config: TrainConfig, steps: int, good: tuple) -> None:
+    """Raise when a step since the last record, or the weights now, are not finite; back to the ``good`` state then."""
+    bad = (~torch.isfinite(recent).all(1)).nonzero()
     if len(bad) == 0 and all(bool(torch.isfinite(weights).all()) for weights in model.parameters()):
         return
     first = (state.step - 1) // config.log_every * config.log_every

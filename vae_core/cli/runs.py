@@ -125,7 +125,7 @@ def measured(paths: tuple[Path, ...], name: str | None, limit: int | None, size:
     check_comparable(found)
     name = data_name(found[0], paths[0], name)
     training, test = load_images(name, "train", limit=limit, size=size), load_images(name, "test", size=size)
-    if found[0].model_config.binarisation == "once":
+    if found[0].model_config.binarisation == "static":
         training, test = (sets._replace(images=binarise(sets.images, 0, "once")) for sets in (training, test))
     if images_digest(training.images) != found[0].data.sha256:
         click.echo(
@@ -213,7 +213,7 @@ def export(run: Path, output: Path, no_images: bool, name: str | None, size: int
     if not no_images:
         name = data_name(found, run, name)
         images = load_images(name, "all" if is_folder(name) else "test", size=size)
-        if found.model_config.binarisation == "once":
+        if found.model_config.binarisation == "static":
             images = images._replace(images=binarise(images.images, 0, "once"))
     page = export_page(found.model, output, images, title=f"Latent explorer, {run.name}")
     click.echo(f"{page}: {page.stat().st_size / 1e6:.1f} MB, the decoder{'' if no_images else ' and sample images'}")

@@ -123,14 +123,14 @@ def _plan(jobs: list[Job], cache: Path | None, measure: Callable[[Run], Any] | N
     for i, job in enumerate(jobs):
         try:
             sha = known.setdefault(id(job.images), known.get(id(job.images)) or _given(job.images)[1])
-            alone = None if _stacks(job) else i
+            alone = i
             groups.setdefault((job.model, replace(job.training, seed=0, beta=1.0), sha, alone), []).append(i)
         except Exception as error:
             yield Fitted(i, None, None, in_one_line(error), False)
     for (model, _, sha, _), indices in groups.items():
         trainings, measures = [jobs[i].training for i in indices], [jobs[i].measure or measure for i in indices]
         try:
-            facts = [run_facts(model, one, sha, threads=1, members=trainings[1:] and trainings) for one in trainings]
+            facts = [run_facts(model, one, sha, threads=1) for one in trainings]
         except ValueError as error:  # no such device
             yield from (Fitted(i, None, None, in_one_line(error), False) for i in indices)
             continue
@@ -177,7 +177,7 @@ def _train(
     with one_thread():
         for _ in range(2):
             given, sha = _given(images)
-            found = run_facts(model, trainings[0], sha, members=trainings[1:] and trainings)
+            found = run_facts(model, trainings[0], sha)
             if not (told := unlike(facts[0], found)):
                 break
             _loaded.cache_clear()  # the files may have changed since

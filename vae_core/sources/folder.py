@@ -20,10 +20,10 @@ from tqdm import tqdm
 TRAIN = ("train", "training")
 TEST = ("test", "testing", "val", "valid", "validation", "eval")  # the first that is there is the test split
 LEFT_BEHIND = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
-CONVERT = "to be converted to PNG or JPEG"
 READERS = dict.fromkeys((".heic", ".heif", ".hif"), "read after: pip install pillow-heif")
 READERS |= dict.fromkeys((".avif", ".avifs"), "read after: pip install --upgrade pillow")
-READERS |= dict.fromkeys((".jxl", ".svg", ".exr", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf"), CONVERT)
+RAW = (".jxl", ".svg", ".exr", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf")
+READERS |= dict.fromkeys(RAW, "to be converted to PNG or JPEG")
 MOST = 2e9  # bytes of pixels that are read without a size or a limit
 Parts = tuple[str, ...]  # of a path inside the folder
 Read = TypeVar("Read")
@@ -34,8 +34,18 @@ class Layout(NamedTuple):
 
     files: list[Parts]  # those of the splits, in order
     splits: dict[str, str]  # train and test: their folders; empty where there are none
-    told: str  # the layout in words
+    description: str  # the layout in words
     left_out: str  # what is passed over, in words
+
+    def split(self, parts: Parts) -> str:
+        """Whether a file is for train or test: by its folder, else by its name."""
+        if self.splits:
+            return "train" if parts[0] == self.splits["train"] else "test"
+        return "train" if zlib.crc32("/".join(parts).encode(errors="surrogateescape")) % 10 else "test"
+
+    def label(self, parts: Parts) -> str:
+        """The class of a file: the folders that it is in."""
+        return "/".join(parts[bool(self.splits) : -1])
 
 
 def look(folder: Path) -> Layout:
@@ -44,29 +54,28 @@ def look(folder: Path) -> Layout:
     Raises:
         ValueError: for a folder that cannot be read, with its path.
     """
-    readable, everything, strange = _endings(), [], Counter[str]()
+    readable, everything, unread = _endings(), [], Counter[str]()
     for parts in _walk(folder):
         ending = Path(parts[-1]).suffix.lower()
         if ending in readable:
             everything.append(parts)
         elif ending in READERS:
-            strange[ending] += 1
-    files, tops = sorted(everything), [path.name for path in folder.iterdir() if path.is_dir()]
+            unread[ending] += 1
+    tops = [path.name for path in folder.iterdir() if path.is_dir()]
     train, test = _first(TRAIN, tops), _first(TEST, tops)
-    splits, out = {"train": train, "test": test} if train and test else {}, []
-    if splits:
-        files = [parts for parts in files if parts[0] in splits.values()]
-        beside = Counter(f"{parts[0]}/" if parts[1:] else "no folder" for parts in everything)
-        out = [
-            f"{n} images of {top}, in neither split"
-            for top, n in sorted(beside.items())
-            if top[:-1] not in splits.values()
-        ]
-    out += [f"{n} {ending} files, {READERS[ending]}" for ending, n in sorted(strange.items())]
+    splits = {"train": train, "test": test} if train and test else {}
+    files, beside = [], Counter[str]()
+    for parts in sorted(everything):
+        if splits and parts[0] not in splits.values():
+            beside[f"{parts[0]}/" if parts[1:] else "no folder"] += 1
+        else:
+            files.append(parts)
+    out = [f"{n} images of {top}, in neither split" for top, n in sorted(beside.items())]
+    out += [f"{n} {ending} files, {READERS[ending]}" for ending, n in sorted(unread.items())]
     classes = len({parts[bool(splits) : -1] for parts in files})
-    told = f"{len(files):,} image{'s' * (len(files) != 1)} in {classes} {'class' if classes == 1 else 'classes'}, "
-    told += "{train}/ and {test}/ are the splits".format(**splits) if splits else "a tenth, by name, is the test split"
-    return Layout(files, splits, told, shown(f"left out: {'; '.join(out)}") if out else "")
+    words = f"{len(files):,} image{'s' * (len(files) != 1)} in {classes} {'class' if classes == 1 else 'classes'}, "
+    words += f"{train}/ and {test}/ are the splits" if splits else "a tenth, by name, is the test split"
+    return Layout(files, splits, words, shown(f"left out: {'; '.join(out)}") if out else "")
 
 
 def read(
@@ -93,9 +102,8 @@ def read(
     if not layout.files:
         expected = "expected files such as .png or .jpg, in it or in class subfolders"
         raise ValueError(f"no images in {where}: {expected}{besides}")
-    classes = {parts: "/".join(parts[bool(layout.splits) : -1]) for parts in layout.files}
-    label = {one: i for i, one in enumerate(sorted(set(classes.values())))}  # of all splits: the same in each
-    files = [parts for parts in layout.files if split == "all" or _split(parts, layout) == split]
+    classes = sorted({layout.label(parts) for parts in layout.files})  # of all splits: the same in each
+    files = [parts for parts in layout.files if split in ("all", layout.split(parts))]
     if not files:
         raise ValueError(f"{where}: no images left for the {split} split{besides}")
     if limit is not None and limit > len(files):
@@ -106,21 +114,19 @@ def read(
     def each(doing: str, get: Callable[[Path], Read], some: list[Parts]) -> Iterator[tuple[Parts, Read]]:
         for parts in tqdm(some, desc=f"{doing} {name}", delay=2, leave=False):
             try:
-                got = get(folder.joinpath(*parts))
+                yield parts, get(folder.joinpath(*parts))
             except Exception:  # whatever a decoder makes of a damaged file
                 unreadable[shown("/".join(parts))] = None
-                continue
-            yield parts, got
 
     if size is None:
         headers = dict(islice(each("looking at", _header, files), n))
-        found: dict[tuple[int, int], list[Parts]] = {}
+        sizes: dict[tuple[int, int], list[Parts]] = {}
         for parts, header in headers.items():
-            found.setdefault(header[:2], []).append(parts)
-        if len(found) > 1:  # a damaged file is left out, whatever its header says
-            sound = (one for one, these in found.items() if any(each("trying", _pixels, these)))
+            sizes.setdefault(header[:2], []).append(parts)
+        if len(sizes) > 1:  # a damaged file is left out, whatever its header says
+            sound = (key for key, some in sizes.items() if any(each("trying", _pixels, some)))
             if len(list(islice(sound, 2))) > 1:
-                raise _sizes(where, set(found))
+                raise _sizes(where, set(sizes))
         needed = n * max((math.prod(header) for header in headers.values()), default=0)
         if needed > MOST:
             raise ValueError(
@@ -136,28 +142,28 @@ def read(
         if len(image) > images.shape[1]:  # the first in colour
             images = images.repeat(3, axis=1)
         images[len(labels)] = image
-        labels.append(label[classes[parts]])
+        labels.append(classes.index(layout.label(parts)))
         kinds.add(Path(parts[-1]).suffix.lower()[1:])
-    first = ", ".join(sorted(unreadable)[:3] + ["..."] * (len(unreadable) > 3))
+    examples = ", ".join(sorted(unreadable)[:3] + ["..."] * (len(unreadable) > 3))
     if not labels:
-        raise ValueError(f"{where}: none of the {len(files)} image files can be read ({first})")
+        raise ValueError(f"{where}: none of the {len(files)} image files can be read ({examples})")
     if limit is not None and len(labels) < limit:
         raise ValueError(f"limit {limit} is more than the {len(labels)} readable images of {where}")
-    source, said = f"{name}: image folder ({', '.join(sorted(kinds))})", ""
+    source, damage = f"{name}: image folder ({', '.join(sorted(kinds))})", ""
     if unreadable:
         source += f", {len(unreadable)} unreadable left out"
-        said = f"{len(unreadable)} unreadable image files are left out: {first}"
-    say_once(where, layout.told if announce else "", layout.left_out, said)
+        damage = f"{len(unreadable)} unreadable image files are left out: {examples}"
+    warn_once(where, layout.description if announce else "", layout.left_out, damage)
     return images[: len(labels)], np.array(labels, dtype=np.int64), source
 
 
-_said: set[tuple[str, ...]] = set()
+_warned: set[tuple[str, str]] = set()
 
 
-def say_once(about: str, *facts: str) -> None:
-    """One line on standard error with those ``facts`` that this process has not said yet about the same."""
-    new = [fact for fact in facts if fact and (about, fact) not in _said]
-    _said.update((about, fact) for fact in new)
+def warn_once(about: str, *facts: str) -> None:
+    """One line on standard error with those ``facts`` that this process has not written yet about the same."""
+    new = [fact for fact in facts if fact and (about, fact) not in _warned]
+    _warned.update((about, fact) for fact in new)
     if new:
         print(f"{about}: {'; '.join(new)}", file=sys.stderr)
 
@@ -178,13 +184,10 @@ def _walk(folder: Path, inside: Parts = (), above: tuple[tuple[int, int], ...] =
     for entry in entries if here not in above else ():
         if entry.name.startswith(".") or entry.name.lower() in LEFT_BEHIND:
             continue
-        try:
-            deeper, file = entry.is_dir(), entry.is_file() or (entry.is_symlink() and not Path(entry).exists())
-        except OSError:
-            deeper, file = False, True  # as a broken link it is a file that cannot be read
-        if deeper:
-            yield from _walk(folder / entry.name, (*inside, entry.name), (*above, here))
-        elif file:
+        path = folder / entry.name
+        if os.path.isdir(path):  # noqa: PTH112 - False, not an error, for what cannot be looked at
+            yield from _walk(path, (*inside, entry.name), (*above, here))
+        elif os.path.isfile(path) or not os.path.exists(path):  # noqa: PTH110, PTH113 - a broken link is a bad file
             yield (*inside, entry.name)
 
 
@@ -198,20 +201,14 @@ def _endings() -> set[str]:
 
 def _first(names: tuple[str, ...], tops: list[str]) -> str:
     """Which of the folders ``tops`` has the first of those names, in whatever case; empty if none has."""
-    found = [(names.index(top.lower()), top != top.lower(), top) for top in tops if top.lower() in names]
-    return min(found)[2] if found else ""
+    ranked = [(names.index(top.lower()), top != top.lower(), top) for top in tops if top.lower() in names]
+    return min(ranked)[2] if ranked else ""
 
 
-def _split(parts: Parts, layout: Layout) -> str:
-    if layout.splits:
-        return "train" if parts[0] == layout.splits["train"] else "test"
-    return "train" if zlib.crc32("/".join(parts).encode(errors="surrogateescape")) % 10 else "test"
-
-
-def _sizes(where: str, found: set[tuple[int, ...]]) -> ValueError:
-    (h, w), (bottom, right) = min(found), max(found)
+def _sizes(where: str, sizes: set[tuple[int, ...]]) -> ValueError:
+    (h, w), (bottom, right) = min(sizes), max(sizes)
     return ValueError(
-        f"{where} has images of {len(found)} sizes, {w}x{h} to {right}x{bottom}: "
+        f"{where} has images of {len(sizes)} sizes, {w}x{h} to {right}x{bottom}: "
         "give a size to bring them all to, such as size=32 (--size 32)"
     )
 

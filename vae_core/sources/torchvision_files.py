@@ -23,6 +23,8 @@ UNPACKED = {  # of what torchvision unpacks, the folder and the files that are r
 }
 KNOWN = (*UNPACKED, *SAMPLES)
 REMEMBERED = 60  # seconds in which a host that could not be reached is not asked again
+FIRST_BYTE = 10  # seconds in which something must come
+MEASURED = 5  # seconds after which a rate is believed
 
 
 class DataUnavailable(RuntimeError):
@@ -34,8 +36,8 @@ def data_root(root: str | os.PathLike | None = None) -> Path:
 
     The variable is made absolute in the environment too, so that it means the same elsewhere and in children.
     """
-    if root is None and (given := os.environ.get("VAE_CORE_DATA")):
-        root = os.environ["VAE_CORE_DATA"] = str(Path(given).expanduser().absolute())
+    if root is None and (variable := os.environ.get("VAE_CORE_DATA")):
+        root = os.environ["VAE_CORE_DATA"] = str(Path(variable).expanduser().absolute())
     if not root:
         import platformdirs
 
@@ -73,16 +75,16 @@ def fingerprint(name: str, root: str | os.PathLike | None = None) -> str:
 
         files = look(folder).files
     else:
-        home, own = UNPACKED.get(name, ("", ()))
+        home, names = UNPACKED.get(name, ("", ()))
         folder = data_root(root) / home
-        files = sorted((file,) for file in own if (folder / file).is_file())
-    found = hashlib.sha256()
+        files = sorted((file,) for file in names if (folder / file).is_file())
+    digest = hashlib.sha256()
     for parts in files:
         size = 0  # of a broken link
         with contextlib.suppress(OSError):
             size = folder.joinpath(*parts).stat().st_size
-        found.update(f"{'/'.join(parts)} {size}\n".encode(errors="surrogateescape"))
-    return found.hexdigest() if files else ""
+        digest.update(f"{'/'.join(parts)} {size}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest() if files else ""
 
 
 _unreachable: dict[tuple[str, str], tuple[str, float]] = {}  # why, and when; a notebook asks for two splits at once
@@ -91,11 +93,11 @@ _unreachable: dict[tuple[str, str], tuple[str, float]] = {}  # why, and when; a 
 def download(name: str, dataset: Any, root: Path, stand_in: str, *, wait: bool = False, patience: float = 180) -> None:
     """Fetch a torchvision ``dataset`` class into ``root``, check it and unpack it.
 
-    Ends with :class:`DataUnavailable` if the first byte takes more than 10 s or a file would take more
+    Ends with :class:`DataUnavailable` if the first byte takes more than FIRST_BYTE seconds or a file would take more
     than ``patience`` seconds in all; with ``wait`` it takes all the time it needs.
     """
-    import requests
     from filelock import FileLock, Timeout
+    from requests import RequestException
 
     why, then = _unreachable.get((name, str(root)), ("", -math.inf))
     if not wait and time.monotonic() - then < REMEMBERED:
@@ -111,30 +113,29 @@ def download(name: str, dataset: Any, root: Path, stand_in: str, *, wait: bool =
             for path, addresses, md5 in files:
                 for address in addresses:
                     try:
-                        _fetch(address, path, md5, None if wait else patience)
+                        _fetch(address, path, md5, math.inf if wait else patience)
                         break
-                    except (requests.RequestException, DataUnavailable):
+                    except (RequestException, DataUnavailable):
                         if address == addresses[-1]:
                             raise
             dataset(root, train=True, download=True)  # finds the archives, checks them and unpacks
-    except (requests.RequestException, DataUnavailable, OSError) as error:
-        if isinstance(error, DataUnavailable):
-            why = str(error)
-        elif isinstance(error, requests.RequestException):
-            why = f"cannot be downloaded ({type(error).__name__})"
-        elif isinstance(error, Timeout):
-            why = "is still being fetched by another process"
-        else:
-            why = f"cannot be kept under {root} ({error.strerror or error})"
-        why = (
-            f"{name}: {why}; to go on: vae-core data {name} --wait, "
-            f"or put torchvision's files under {root}, or use {stand_in}"
-        )
+    except (DataUnavailable, OSError) as error:
+        match error:
+            case DataUnavailable():
+                why = str(error)
+            case RequestException():
+                why = f"cannot be downloaded ({type(error).__name__})"
+            case Timeout():
+                why = "is still being fetched by another process"
+            case _:
+                why = f"cannot be kept under {root} ({error.strerror or error})"
+        why = f"{name}: {why}; to go on: vae-core data {name} --wait, or put torchvision's files under {root}, "
+        why += f"or use {stand_in}"
         _unreachable[name, str(root)] = why, time.monotonic()
         raise DataUnavailable(why) from error
 
 
-def _fetch(address: str, path: Path, md5: str, patience: float | None) -> None:
+def _fetch(address: str, path: Path, md5: str, patience: float) -> None:
     """One file, whole and checked or not at all; what has come so far waits in ``path.part``."""
     from torchvision.datasets.utils import check_integrity
 
@@ -149,14 +150,14 @@ def _fetch(address: str, path: Path, md5: str, patience: float | None) -> None:
     part.replace(path)
 
 
-def _receive(address: str, part: Path, name: str, patience: float | None) -> None:
+def _receive(address: str, part: Path, name: str, patience: float) -> None:
     """What is missing from ``part``, added to it as it comes."""
     import requests
     from tqdm import tqdm
 
     have = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-    with requests.get(address, stream=True, timeout=(3, 10), headers=headers) as reply:
+    with requests.get(address, stream=True, timeout=(3, FIRST_BYTE), headers=headers) as reply:
         if reply.status_code == 416:  # nothing beyond what is here; whether it is the file, the checksum tells
             return
         reply.raise_for_status()
@@ -164,32 +165,19 @@ def _receive(address: str, part: Path, name: str, patience: float | None) -> Non
         length = reply.headers.get("Content-Length")
         total = have + int(length) if length else None
         part.parent.mkdir(parents=True, exist_ok=True)
+        bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=name)
         began, came = time.monotonic(), 0
-        with (
-            part.open("ab" if have else "wb") as out,
-            tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=name) as bar,
-        ):
-            while chunk := _chunk(reply):
+        with part.open("ab" if have else "wb") as out, bar:
+            for chunk in reply.iter_content(1024):  # small, so that a trickle is seen
                 out.write(chunk)
                 bar.update(len(chunk))
                 came += len(chunk)
                 elapsed = time.monotonic() - began
                 left = (total - have - came) * elapsed / came if total else 0.0
-                if patience is not None and elapsed > min(5, patience) and elapsed + left > patience:
+                if elapsed > min(MEASURED, patience) and elapsed + left > patience:
                     more = f"{left / 60:.0f} more minutes" if total else "and nobody says how much is left"
                     raise DataUnavailable(
                         f"{name} comes at {came / elapsed / 1000:.0f} kB/s, {more}; what came is kept"
                     )
         if total and have + came < total:
             raise requests.ConnectionError("the connection was closed early")
-
-
-def _chunk(reply: Any) -> bytes:
-    """What has arrived, at once, be it little; nothing at the end."""
-    import requests
-    from urllib3.exceptions import HTTPError
-
-    try:
-        return reply.raw.read1(1 << 16)
-    except HTTPError as error:
-        raise requests.ConnectionError(error) from error

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_core.likelihood import Likelihood
-from vae_core.metrics import Mean, information, information_of
+from vae_core.metrics import Mean, evaluate, kl_decomposition, kl_decomposition_of
 from vae_core.model import VAE, Posterior, VAEConfig
 from vae_core.noise import noise
 from vae_core.objective import elbo, gaussian_kl
@@ -193,8 +193,8 @@ def train_pair(
     batch = settings.pop("batch_size", len(images))
     epochs = math.ceil(steps * batch / len(images))
     config = TrainConfig(epochs, batch, learning_rate, warmup, seed=seed, log_every=math.ceil(steps / 5), **settings)
-    records = list(train(model, images, config, validation=images.repeat(max(1, 100 // len(images)), 1, 1, 1)))
-    before, after = records[-2].validation_elbo or 0.0, records[-1].validation_elbo or 0.0
+    many = images.repeat(max(1, 100 // len(images)), 1, 1, 1)
+    *_, before, after = [evaluate(model, many, seed=seed).elbo for _ in train(model, images, config)]
     return Trained(model.cpu(), before - after)
 
 
@@ -228,7 +228,7 @@ def measure(model: VAE, pair: Tensor, *, seed: int = 0) -> Measured:
         zero = model.decode(torch.zeros(1, model.config.latent_dim).to(model.output_bias)).mean
         first, second = nn.Sequential(*list(model.encoder.children())[:-1])(x.to(model.output_bias)).cpu()
     return Measured(
-        information(model, pair, samples=5000, seed=seed).mutual_information,
+        kl_decomposition(model, pair, samples=5000, seed=seed).mutual_information,
         pair_distances(samples, pair).share_at_mean(),
         drawn.along.abs().mean().item(),
         drawn.off.median().item(),
@@ -272,7 +272,7 @@ def sweep(
         now, before = (_loss(model, line, eps, member.training.beta) for model in (member.model, member.earlier))
         with torch.no_grad():
             posterior = member.model.encode(line)
-        told = information_of(posterior, samples=2000, seed=seed).mutual_information.value
+        told = kl_decomposition_of(posterior, samples=2000, seed=seed).mutual_information.value
         kl = gaussian_kl(posterior).sum(1).mean().item()
         points.append(Point(i, kappa, seed, kl, told, before - now, member.model))
     return points

@@ -21,7 +21,7 @@ def _latent_dimension(name: str, own: Row) -> list[Point]:
     data = Images(name, 60000)._replace(**own)
     images = data.load().images
     shape: Any = tuple(images.shape[1:])
-    config = VAEConfig(image_shape=shape, hidden=(200,), output_bias="data_mean", binarisation="afresh")
+    config = VAEConfig(image_shape=shape, hidden=(200,), output_bias="data_mean", binarisation="dynamic")
     recipe = TrainConfig(epochs=8, batch_size=min(250, len(images)), learning_rate=4e-3)
     return [
         Point({}, data, replace(config, latent_dim=d), replace(recipe, seed=seed))
@@ -46,7 +46,7 @@ def _measure_digits(point: Point, run: Run) -> list[Row]:
     rebuilt = model.reconstruct(binarise(images, 0, "reconstruct").float() / 255)
     drawn = model.sample(len(test), seed=seed)
     of_drawn, of_rebuilt = (against.frechet("classifier", x) for x in (drawn, rebuilt))
-    pca, pca_test = against.frechet("pca", drawn), against.kinds["pca"][2]
+    pca, pca_test = against.frechet("pca", drawn), against.pca(test)
     return [{
         "dim": d, "seed": seed, "epochs": run.train_config.epochs,
         "training_images": len(training), "test_images": len(test),

@@ -16,7 +16,7 @@ from vae_core.metrics import evaluate
 from vae_core.model import VAE, VAEConfig
 from vae_core.noise import generator, noise
 from vae_core.runs import Run
-from vae_core.scores import _Yardsticks, meaning
+from vae_core.scores import Yardsticks, meaning
 from vae_core.study.sweep import AWAY, Images, Point, Row, _against, _t95
 from vae_core.train import TrainConfig
 
@@ -51,14 +51,14 @@ def _ladder(latents: int, name: str, own: Row) -> list[Point]:
     return found
 
 
-def ladder_row(model: VAE, drawn: Tensor, against: _Yardsticks) -> Row:
+def ladder_row(model: VAE, drawn: Tensor, against: Yardsticks) -> Row:
     """What is measured after a step of the ladder, of the model and of images ``drawn``, ``(N, C, H, W)`` in [0, 1]."""
     test = against.test.images.float() / 255
     rebuilt, held = model.reconstruct(test).clip(0, 1), evaluate(model, against.test.images)
     row = {"sharpness": quality.sharpness(drawn, test), "sharpness_reconstructed": quality.sharpness(rebuilt, test),
            "ssim": quality.ssim(rebuilt, test).mean().item(), "squared_error": held.squared_error, "kl": held.kl,
            "elbo": held.elbo, "elbo_error": held.elbo_error, "nats": meaning(model.measure, model.config)}  # fmt: skip
-    for kind in against.kinds:
+    for kind in ("pca", "classifier") if against.classifier else ("pca",):
         found, name = against.frechet(kind, drawn), "frechet" if kind == "pca" else f"frechet_{kind}"
         row |= {name: found.distance, f"{name}_floor": found.floor}
     return row

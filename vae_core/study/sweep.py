@@ -15,7 +15,7 @@ from vae_core.files import read_json
 from vae_core.model import VAEConfig
 from vae_core.parallel.many import Job, fit_many
 from vae_core.runs import Run
-from vae_core.scores import _Yardsticks, yardsticks
+from vae_core.scores import Yardsticks
 from vae_core.train import TrainConfig
 
 Row = dict[str, Any]  # plain numbers and words
@@ -79,9 +79,9 @@ def _given(data: Images, split: str, sha256: str) -> ImageSet:
 
 
 @lru_cache(maxsize=2)
-def _against(data: Images, sha256: str, limit: int | None = None, classify: bool | None = None) -> _Yardsticks:
+def _against(data: Images, sha256: str, limit: int | None = None, classify: bool | None = None) -> Yardsticks:
     """Yardsticks made once a process, for a training on images of that digest, with at most so many test images."""
-    return yardsticks(data.load(), data._replace(limit=limit, seed=0).load("test"), classify)
+    return Yardsticks(data._replace(limit=limit, seed=0).load("test"), data.load(), classify=classify)
 
 
 def items(parameter: Any) -> list[Any]:
