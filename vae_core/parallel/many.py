@@ -84,9 +84,9 @@ def fit_many(
                 facts = run_facts(job.model, job.training, digest, threads=1)
                 folder = None if cache is None else Path(cache) / key_of(facts)
                 saved_run = load_run(folder) if folder and (folder / "run.json").exists() else None
-            except Exception as error:
+            except Exception as reason:
                 bar.update()
-                yield Fitted(index, None, None, in_one_line(error), False)
+                yield Fitted(index, None, None, in_one_line(reason), False)
                 continue
             places.append((index, folder, saved_run is not None))
             calls.append((_fit, (job._replace(measure=job.measure or measure), facts, saved_run)))
