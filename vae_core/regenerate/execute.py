@@ -219,12 +219,15 @@ def main() -> int:
     def write(**event: Any) -> None:
         print(json.dumps(event), file=channel, flush=True)
 
+    over = threading.Event()
+
     def end_with_parent() -> None:
         sys.stdin.read()
-        for each in psutil.Process().children(recursive=True):
-            each.kill()
-        shutil.rmtree(folder, ignore_errors=True)
-        os._exit(1)
+        if not over.is_set():  # else it is about to read the outputs
+            for each in psutil.Process().children(recursive=True):
+                each.kill()
+            shutil.rmtree(folder, ignore_errors=True)
+            os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     failed = execute(
@@ -232,6 +235,7 @@ def main() -> int:
     )
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     sweeps = {name: text.encode() for name, text in task["sweeps"].items()}
+    over.set()
     write(failed=failed, peak_bytes=peak, inputs=record.inputs(task["code"], task["parameters"], sweeps))
     return 1 if failed else 0
 
