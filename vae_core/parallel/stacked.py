@@ -27,11 +27,7 @@ class Member(NamedTuple):
     training: TrainConfig
     model: VAE  # on the CPU
     earlier: VAE  # as it was after the last multiple of log_every steps within four fifths of them, or at the start
-
-    @property
-    def diverged(self) -> bool:
-        """Whether a weight is not finite."""
-        return not all(weight.isfinite().all() for weight in self.model.parameters())
+    diverged: bool  # whether its loss or a weight was not finite
 
 
 def train_many(
@@ -73,6 +69,7 @@ def train_many(
         return elbo(lambda *args: functional_call(stacked, weights, args), x, eps).loss(beta, common.free_bits)
 
     losses, earlier, step = torch.vmap(loss), _copy(stacked), 0
+    finite = torch.ones(members, dtype=torch.bool, device=device)
     desc = f"{members} models"
     with tqdm(total=steps, delay=2, mininterval=1, leave=False, unit="step", desc=desc, disable=quiet) as bar:
         for epoch in range(common.epochs):
@@ -84,16 +81,19 @@ def train_many(
                     betas = torch.tensor([one.beta_at(step, steps) for one in trainings], dtype=sets.dtype).to(sets)
                 for group in optimiser.param_groups:
                     group["lr"] = common.learning_rate_at(step, steps)
+                values = losses(_weights(stacked), sets[rows, chosen], eps.to(sets), betas)
+                finite &= values.detach().isfinite()
                 optimiser.zero_grad()
-                # a member's weights touch its own loss only, so each gets its own gradient
-                losses(_weights(stacked), sets[rows, chosen], eps.to(sets), betas).sum().backward()
+                values.sum().backward()  # a member's weights touch its own loss only, so each gets its own gradient
                 optimiser.step()
                 step += 1
                 if step % common.log_every == 0 and 5 * step <= 4 * steps:
                     earlier = _copy(stacked)
                 bar.update()
-    pairs = zip(_unstack(models, _copy(stacked)), _unstack(models, earlier), strict=True)
-    return [Member(training, *pair) for training, pair in zip(trainings, pairs, strict=True)]
+    for weight in stacked.parameters():
+        finite &= weight.detach().reshape(members, -1).isfinite().all(1)
+    ends = zip(_unstack(models, _copy(stacked)), _unstack(models, earlier), (~finite).tolist(), strict=True)
+    return [Member(training, *end) for training, end in zip(trainings, ends, strict=True)]
 
 
 def _stack(models: Sequence[VAE]) -> VAE:
