@@ -100,9 +100,10 @@ def publish_drawn(root: Path, drawn: str, preset: str = "post", sweeps: dict | N
     """Publish the outputs of the only notebook, whose figure was drawn from some images."""
     [notebook] = declared.find_notebooks(root)
     picture = image_sections("T", [Section("", torch.full((1, 1, 4, 4), 0.5))])
-    path = save(picture, "figure_1", alt="alt", caption="caption", source=f"{drawn}: so many images")
+    save(picture, "figure_1", alt="alt", caption="caption", source=f"{drawn}: so many images")
+    content = (Path(os.environ["VAE_CORE_FIGURES"]) / "figure_1.png").read_bytes()
     outcome = Outcome(notebook, notebook.parameters, fresh.inputs(notebook.code, notebook.parameters, {}))
-    publish(outcome, {"figure_1.png": Path(path).read_bytes()}, sweeps or {}, root, preset, None, False, quietly)
+    publish(outcome, {"figure_1.png": content}, sweeps or {}, root, preset, None, False, quietly)
     return outcome
 
 
