@@ -78,6 +78,11 @@ def _own_figures_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     os.environ.pop("VAE_CORE_DEVICE", None)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "stress: slow and destructive; make stress runs them")
+    config.option.markexpr = config.option.markexpr or "not stress"
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A test that fails leaves nothing running that others would find."""
