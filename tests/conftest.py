@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkouts import CHART, DRAW, PRINT, new_checkout, run, write_pair
 from faults import end
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -40,6 +41,32 @@ def checkout(tmp_path: Path) -> Path:
     return copy
 
 
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A checkout with one good notebook."""
+    root = new_checkout(tmp_path / "small")
+    write_pair(root / "notebooks", "00_draws", DRAW, figures=("figure_{names}",))
+    return root
+
+
+@pytest.fixture(scope="session")
+def published_checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout of two notebooks that ran at once by the command, to be read only; OMP_NUM_THREADS was 2."""
+    root = new_checkout(tmp_path_factory.mktemp("published") / "published")
+    write_pair(root / "notebooks", "00_draws", DRAW, CHART, PRINT, figures=("figure_{names}", "chart"))
+    write_pair(root / "notebooks", "01_plain", "x = 1")
+    done = run(root, "reproduce", "--jobs", "2", env=os.environ | {"OMP_NUM_THREADS": "2"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    (root / "said.txt").write_text(done.stdout)
+    return root
+
+
+@pytest.fixture
+def published(published_checkout: Path, tmp_path: Path) -> Path:
+    """A copy of it in which a test may run and break things."""
+    return Path(shutil.copytree(published_checkout, tmp_path / "published"))
+
+
 signal.signal(signal.SIGINT, signal.default_int_handler)  # nohup ignores Ctrl-C, and what tests start would too
 torch.set_num_threads(1)  # small tensors: threads only get in each other's way
 
@@ -49,6 +76,11 @@ def _own_figures_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     """No test writes figures into the checkout."""
     monkeypatch.setenv("VAE_CORE_FIGURES", str(tmp_path / "figures"))
     os.environ.pop("VAE_CORE_DEVICE", None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "stress: slow and destructive; make stress runs them")
+    config.option.markexpr = config.option.markexpr or "not stress"
 
 
 @pytest.hookimpl(wrapper=True)

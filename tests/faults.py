@@ -55,7 +55,7 @@ def end(root: Path) -> None:
                     one.kill()
 
 
-def published(root: Path) -> dict[str, str]:
+def files_of(root: Path) -> dict[str, str]:
     """The digests of all files under ``figures/`` but the record, which holds times."""
     return {
         str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()

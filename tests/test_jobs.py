@@ -12,10 +12,10 @@ from vae_core.parallel import engine as jobs
 
 @pytest.mark.parametrize("compute", [False, True])
 def test_functions_run_and_answer(compute: bool) -> None:
-    with jobs.open_engine(2, compute=compute) as engine:
-        asked = [engine.executor.submit(divmod, 7, n) for n in (2, 3)]
-        assert [one.result() for one in asked] == [(3, 1), (2, 1)]
-        assert (engine.executor.submit(os.getpid).result() == os.getpid()) is not compute
+    with jobs.open_engine(2, compute=compute) as executor:
+        asked = [executor.submit(divmod, 7, n) for n in (2, 3)]
+        assert [future.result() for future in asked] == [(3, 1), (2, 1)]
+        assert (executor.submit(os.getpid).result() == os.getpid()) is not compute
 
 
 def here() -> tuple[bool, str | None]:
@@ -30,30 +30,30 @@ def here() -> tuple[bool, str | None]:
 def test_processes_show_no_bars_and_allocate_as_here(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
     before = here()
-    with jobs.open_engine(1, engine=engine, compute=True) as opened:
-        assert opened.executor.submit(here).result() == (False, None)
+    with jobs.open_engine(1, engine=engine, compute=True) as executor:
+        assert executor.submit(here).result() == (False, None)
     assert here() == before
 
 
-def test_jobs_tell_whoever_listens_and_know_when_nobody_does() -> None:
-    heard: list[dict] = []
-    with jobs.open_engine(1) as engine:
-        with engine.listen(heard.append) as topic:
-            engine.executor.submit(jobs.tell, topic, {"cell": 1}).result()
-            unwanted = engine.executor.submit(jobs.unwanted, topic).result()
+def test_calls_send_events_to_whoever_listens_and_know_when_nobody_does() -> None:
+    events: list[dict] = []
+    with jobs.open_engine(1) as executor:
+        with jobs.listen(executor, events.append) as topic:
+            executor.submit(jobs.emit, topic, {"cell": 1}).result()
+            unwanted = executor.submit(jobs.unwanted, topic).result()
             assert not unwanted()
         assert unwanted()
-        engine.executor.submit(jobs.tell, topic, {"cell": 2}).result()
-    assert heard == [{"cell": 1}]
+        executor.submit(jobs.emit, topic, {"cell": 2}).result()
+    assert events == [{"cell": 1}]
 
 
 def test_cores_and_memory_set_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
     first = f"import os; os.sched_setaffinity(0, [{min(os.sched_getaffinity(0))}]); "
-    code = first + "from vae_core import jobs; print(jobs.usable(1))"
+    code = first + "from vae_core.parallel import engine as jobs; print(jobs.usable(1))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1\n"
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "64")
     monkeypatch.setattr("joblib.cpu_count", lambda: 64)
-    monkeypatch.setattr(jobs, "usable_memory", lambda: 5 * jobs.NEED + 1)
+    monkeypatch.setattr(jobs, "usable_memory", lambda: 5 * jobs.JOB_MEMORY + 1)
     assert jobs.usable() == 5
     monkeypatch.setattr(jobs, "usable_memory", lambda: 1)
     assert jobs.usable() == 1
@@ -106,29 +106,41 @@ def test_under_one_thread_threads_go_one_after_another() -> None:
             time.sleep(0.05)
             seen.append(("out", torch.get_num_threads()))
 
-    with jobs.open_engine(3) as engine:
-        list(engine.executor.map(work, range(3)))
+    with jobs.open_engine(3) as executor:
+        list(executor.map(work, range(3)))
     assert seen == [("in", 1), ("out", 1)] * 3
     assert torch.get_num_threads() == 2
     torch.set_num_threads(before)
 
 
-def test_a_process_that_the_system_killed_says_what_to_do() -> None:
-    with jobs.open_engine(1, compute=True) as engine:
-        [(number, error)] = jobs.finished([(os._exit, (1,))], engine.executor)
-    assert number == 0
-    assert str(error).endswith("Likely for memory: give fewer jobs, smaller data or more memory")
+def test_a_process_that_the_system_killed_ends_its_own_call_alone() -> None:
+    calls = [(time.sleep, (1.5,)), *[(abs, (-3,))] * 3, (os._exit, (1,)), (divmod, (7, 2)), (divmod, (7, "x"))]
+    with jobs.open_engine(2, compute=True) as executor:
+        first = dict(jobs.finished(calls, executor))
+        assert dict(jobs.finished([(divmod, (7, 3))], executor)) == {0: (2, 1)}
+    memory = "Likely for memory: give fewer jobs, smaller data or more memory"
+    assert str(first.pop(4)).endswith(memory)
+    assert "unsupported operand" in str(first.pop(6))
+    assert first == {0: None, 1: 3, 2: 3, 3: 3, 5: (3, 1)}
+
+
+def test_what_cannot_be_pickled_ends_its_own_call_alone() -> None:
+    with jobs.open_engine(1, compute=True) as executor:
+        results = dict(jobs.finished([(lambda: 1, ()), (divmod, (7, 2))], executor))
+    assert "pickle" in str(results[0]).lower()
+    assert results[1] == (3, 1)
+    assert dict(jobs.finished([(lambda: 1, ())])) == {0: 1}  # here nothing has to be
 
 
 SLEEPS = """
-import os, sys, time
-from vae_core import jobs
+import multiprocessing, time
+from vae_core.parallel import engine as jobs
 if __name__ == "__main__":
-    with jobs.open_engine(2, compute=True) as engine:
-        asked = [engine.executor.submit(time.sleep, 100) for _ in range(5)]
-        while len(engine.executor._processes) < 2: time.sleep(0.1)
-        print(*engine.executor._processes, flush=True)
-        asked[0].result()
+    with jobs.open_engine(2, compute=True) as executor:
+        waits = [executor.submit(time.sleep, 100) for _ in range(5)]
+        while len(multiprocessing.active_children()) < 2: time.sleep(0.1)
+        print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+        waits[0].result()
 """
 
 

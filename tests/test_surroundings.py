@@ -13,27 +13,14 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from checkouts import CHART, DRAW, new_checkout, pictures, run, run_here, write_pair
 from conftest import CHECKOUT
 from faults import end, gone
 from test_charts import HOSTILE
-from test_reproduce import DRAW, run, small, write_pair  # noqa: F401
+
+from vae_core.regenerate import execute
 
 pytestmark = pytest.mark.notebook
-CHART = """\
-from vae_core.plots.charts import Dot, dots
-save(dots("T", [Dot("a", 1.25), Dot("b", 1.5)], label="nats"), "chart", alt="a", caption="c", source=source)
-"""
-WAITS = 'open({!r}, "w").close(); import time; time.sleep(100)'
-
-
-def pictures(root: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (root / "figures").glob("*.png")}
-
-
-def executed(root: Path, name: str) -> list[str]:
-    """What the code cells of an executed notebook printed."""
-    cells = nbformat.read(root / "build" / "notebooks" / f"{name}.ipynb", as_version=4).cells
-    return ["".join(output.get("text", "") for output in cell.get("outputs", [])).strip() for cell in cells]
 
 
 def hostile(home: Path, root: Path) -> dict[str, str]:
@@ -57,110 +44,63 @@ def hostile(home: Path, root: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
-def test_what_the_user_has_set_changes_no_figure_and_no_kernel(small: Path, tmp_path: Path) -> None:  # noqa: F811
-    cell = "import sys\nprint(sys.executable)"
-    write_pair(small / "notebooks", "00_draws", DRAW, CHART, cell, figures=("figure_{names}", "chart"))
-    done = run(small, "reproduce")
+def test_what_the_user_has_set_changes_no_figure_and_no_kernel(published: Path, tmp_path: Path) -> None:
+    wanted = pictures(published)
+    environment = hostile(tmp_path / "home", published)
+    shutil.rmtree(published / "figures")
+    done = run(published, "reproduce", "00", env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    wanted = pictures(small)
-    assert len(wanted) == 3
-    environment = hostile(tmp_path / "home", small)
-    shutil.rmtree(small / "figures")
-    done = run(small, "reproduce", env=environment)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert pictures(small) == wanted
-    assert executed(small, "00_draws")[-1] == sys.executable
+    assert pictures(published) == wanted
+    cells = nbformat.read(published / "build" / "notebooks" / "00_draws.ipynb", as_version=4).cells
+    assert cells[-1].outputs[0].text.split()[0] == sys.executable
 
 
 @pytest.fixture
 def foreign() -> Iterator[Path]:
     """A checkout of a user who has no home, and for whom nothing else can be written."""
-    root = Path(tempfile.mkdtemp())
+    folder = Path(tempfile.mkdtemp())
+    root = new_checkout(folder / "foreign")
     try:
-        (root / "notebooks").mkdir()
-        (root / "pyproject.toml").write_text('[project]\nname = "vae_core"\n')
-        write_pair(root / "notebooks", "00_draws", DRAW, figures=("figure_{names}",))
+        write_pair(root / "notebooks", "00_draws", DRAW, CHART, figures=("figure_{names}", "chart"))
         yield root
     finally:
         end(root)
-        shutil.rmtree(root)
+        shutil.rmtree(folder)
 
 
 def test_a_user_without_a_home_makes_the_figures(foreign: Path) -> None:
     more: dict = {}
     reach = all(path.stat().st_mode & 1 for path in (*CHECKOUT.parents, *Path(sys.executable).resolve().parents))
     if os.geteuid() == 0 and reach:
-        for path in (foreign, *foreign.rglob("*")):
+        for path in (foreign.parent, *foreign.parent.rglob("*")):
             os.chown(path, 65534, 65534)
         more = {"user": 65534, "group": 65534, "extra_groups": []}
     home = "/" if more or os.geteuid() else "/proc/none"
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "VAE_CORE_"))}
     done = run(foreign, "reproduce", env=kept | {"HOME": home}, **more)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert set(pictures(foreign)) == {"figure_1.png", "figure_2.png"}
+    assert set(pictures(foreign)) == {"figure_1.png", "figure_2.png", "chart.png"}
 
 
 @pytest.mark.parametrize("mine", ["mine", "~/mine"])
-def test_folders_are_those_of_where_the_user_stands(small: Path, tmp_path: Path, mine: str) -> None:  # noqa: F811
-    cell = """\
-import os
-from vae_core.sources.torchvision_files import data_root
-from vae_core.runs import runs_folder
-print(runs_folder(), data_root(), os.environ["VAE_CORE_DATA"])
-"""
-    write_pair(small / "notebooks", "00_draws", cell)
-    names = dict.fromkeys(("VAE_CORE_RUNS", "VAE_CORE_DATA", "VAE_CORE_FIGURES", "VAE_CORE_SWEEPS"), mine)
-    stands, home = small / "notebooks", tmp_path / "home"
-    home.mkdir()
-    cache = {"XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")}
-    done = run(stands, "reproduce", env=os.environ | names | {"HOME": str(home)} | cache)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_folders_are_those_of_where_the_user_stands(tmp_path: Path, monkeypatch, mine: str) -> None:
+    home, stands = tmp_path / "home", tmp_path / "stands"
+    for folder in (home, stands):
+        folder.mkdir()
+    monkeypatch.chdir(stands)
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("VAE_CORE_RUNS", "VAE_CORE_DATA", "VAE_CORE_FIGURES", "VAE_CORE_SWEEPS"):
+        monkeypatch.setenv(name, mine)
+    variables = execute._environment({"data": None, "runs": str(tmp_path / "checkout")}, tmp_path / "run")
     wanted = home / "mine" if mine.startswith("~") else stands / "mine"
-    assert executed(small, "00_draws")[-1].split() == [str(wanted)] * 3
+    assert variables["VAE_CORE_RUNS"] == variables["VAE_CORE_DATA"] == str(wanted)
+    assert variables["VAE_CORE_FIGURES"] == str(tmp_path / "run" / "figures")
+    assert variables["VAE_CORE_SWEEPS"] == str(tmp_path / "run" / "sweeps")
 
 
-def test_a_kernel_that_the_system_killed_is_named_with_its_cell_and_what_to_do(small: Path) -> None:  # noqa: F811
-    kill = "import os, signal\nos.kill(os.getpid(), signal.{})"
-    write_pair(small / "notebooks", "00_draws", kill.format("SIGKILL"), "x = 1")
-    write_pair(small / "notebooks", "01_more", "x = 1", kill.format("SIGSEGV"))
-    parent = "import os, psutil\npsutil.Process().parent().kill()"
-    write_pair(small / "notebooks", "02_more", parent, "import time; time.sleep(100)")
-    done = run(small, "reproduce", "--jobs", "3")
-    assert done.returncode == 1
-    memory = "died: killed by the system, likely for memory; give fewer --jobs, smaller data or more memory"
-    assert f"failed: 00_draws in cell 2: its kernel {memory}; see build/notebooks/00_draws.ipynb" in done.stdout
-    assert "failed: 01_more in cell 3: its kernel died with code -11; see" in done.stdout
-    assert f"failed: 02_more: its process, at cell 2, {memory}" in done.stdout
-    assert gone(small) == []
-
-
-def test_sigterm_ends_a_run_that_hears_no_ctrl_c_and_leaves_nothing(small: Path, tmp_path: Path) -> None:  # noqa: F811
-    waiting = tmp_path / "waiting"
-    write_pair(small / "notebooks", "01_waits", WAITS.format(str(waiting)))
-    process = subprocess.Popen(
-        ["sh", "-c", f"trap '' INT; exec '{sys.executable}' -m vae_core reproduce"],
-        cwd=small, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"TMPDIR": str(tmp_path)},
-    )  # fmt: skip
-    until = time.monotonic() + 60
-    while not (waiting.exists() and (small / "figures" / "figure_2.png").exists()) and time.monotonic() < until:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    time.sleep(1)
-    assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=30)
-    assert process.returncode == 143
-    assert told.splitlines() == [
-        f"vae-core: Ctrl-C is ignored here; to stop: kill {process.pid}",
-        "vae-core: stopped; finished work is kept",
-    ]
-    assert gone(small) == []
-    assert (small / "figures" / "figure_1.png").exists()
-    assert not list(tmp_path.glob("vae_core-*"))
-
-
-@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("sign", "code"), [
+    (signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.stress)
+])  # fmt: skip
 def test_a_sweep_ends_in_one_line(tmp_path: Path, sign: int, code: int) -> None:
     settings = (
         "data.name=digits-sample",
@@ -185,35 +125,32 @@ def test_a_sweep_ends_in_one_line(tmp_path: Path, sign: int, code: int) -> None:
     assert gone(tmp_path) == []
 
 
-@pytest.mark.parametrize(("words", "code"), [
-    (["reproduce"], 0), (["reproduce", "nothing"], 2), (["status"], 0),
-    (["sweep", "latent_dimension", "--set", "data.name=nothing"], 2),
+@pytest.mark.parametrize(("words", "closed", "code"), [
+    (["reproduce", "01", "--force"], ">&- 2>&- <&-", 0), (["reproduce", "nothing"], "2>&-", 2), (["status"], ">&-", 0),
+    (["sweep", "latent_dimension", "--set", "data.name=nothing"], "2>&-", 2),
 ])  # fmt: skip
-def test_closed_streams_change_no_exit_code(small: Path, words: list[str], code: int) -> None:  # noqa: F811
-    write_pair(small / "notebooks", "00_draws", "x = 1")
-    for closed in ("2>&-", ">&-", ">&- 2>&- <&-"):
-        shutil.rmtree(small / "build", ignore_errors=True)
-        shell = f"'{sys.executable}' -m vae_core \"$@\" {closed}"
-        done = subprocess.run(["sh", "-c", shell, "sh", *words], cwd=small, capture_output=True, text=True, timeout=120)
-        assert done.returncode == code, (closed, done.stdout, done.stderr)
-        assert "Traceback" not in done.stdout + done.stderr
+def test_closed_streams_change_no_exit_code(published: Path, words: list[str], closed: str, code: int) -> None:
+    shell = f"'{sys.executable}' -m vae_core \"$@\" {closed}"
+    done = subprocess.run(["sh", "-c", shell, "sh", *words], cwd=published, capture_output=True, text=True, timeout=240)
+    assert done.returncode == code, (done.stdout, done.stderr)
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_what_is_wrong_with_a_file_names_it(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "run.json").mkdir()
-    done = run(tmp_path, "evaluate", "run")
-    assert done.returncode == 2
+    (tmp_path / "run" / "run.json").mkdir(parents=True)
+    done = run_here(tmp_path, "evaluate", "run")
+    assert done.exit_code == 2
     assert done.stderr == "vae-core: run/run.json: Is a directory\n"
 
 
-def test_whoever_reads_only_the_first_line_hears_no_complaint(small: Path) -> None:  # noqa: F811
+def test_whoever_reads_only_the_first_line_hears_no_complaint(small: Path) -> None:
     shell = f"'{sys.executable}' -m vae_core status | head -1"
     done = subprocess.run(["sh", "-c", shell], cwd=small, capture_output=True, text=True, timeout=60)
     assert done.stdout.startswith("00_draws: stale: no record of how they were made, ")
     assert (len(done.stdout.splitlines()), done.stderr) == (1, "")
 
 
+@pytest.mark.stress
 def test_tests_hear_ctrl_c_also_where_it_is_ignored_and_what_fails_is_ended(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").symlink_to(CHECKOUT / "tests" / "conftest.py")
     (tmp_path / "test_one.py").write_text(f"""\

@@ -241,7 +241,7 @@ def reproduce(
     from vae_core.regenerate.reproduce import reproduce as run
 
     outcomes = run(
-        names, preset=preset, parameters=parameters, force=force, republish=republish, timeout=timeout, say=click.echo,
+        names, preset=preset, parameters=parameters, force=force, republish=republish, timeout=timeout, echo=click.echo,
         **where,
     )  # fmt: skip
     sys.exit(1 if any(outcome.error for outcome in outcomes) else 0)

@@ -65,7 +65,7 @@ def sweep(name: str | None, given: tuple[str, ...], folder: Path | None, jobs: i
         open_engine(many, compute=True, **where) as engine,
         tqdm(total=len(found), unit="run", disable=plain) as bar,
     ):
-        for one in sweeps.run(declared, found, changed=list(changes), executor=engine.executor, cache=runs_folder()):
+        for one in sweeps.run(declared, found, changed=list(changes), executor=engine, cache=runs_folder()):
             ended.append(one)
             bar.update()
             if plain:

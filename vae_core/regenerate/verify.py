@@ -29,7 +29,7 @@ def verify(
         if not fresh.entries(root / "figures", notebook.name):
             raise ValueError(f"{notebook.name} has no published figures: vae-core reproduce {notebook.name}")
     target = root / "build" / "verify"
-    outcomes = reproduce([one.name for one in chosen], checkout=root, target=target, say=say, **where)
+    outcomes = reproduce([one.name for one in chosen], checkout=root, target=target, echo=say, **where)
     agree = True
     for outcome in outcomes:
         name = outcome.notebook.name
