@@ -88,7 +88,7 @@ def wait_for(condition, seconds: float = 60) -> None:
 
 
 def published(root: Path) -> dict[str, bytes]:
-    paths = [path for path in (root / "figures").rglob("*") if path.is_file() and path.name != "inputs.json"]
+    paths = [path for path in (root / "figures").rglob("*") if path.is_file() and path.name != "record.json"]
     return {str(path.relative_to(root)): path.read_bytes() for path in paths}
 
 

@@ -259,14 +259,14 @@ def main() -> int:
     if task["folder"]:  # the machine that asked: the first of the notebooks may have fetched the data meanwhile
         task["inputs"]["data"] = here["data"]
     if differs := fresh.changes(task["inputs"], here):
-        error = f"not run: {fresh.few(differs)} on {platform.node()} not as where it was asked for"
+        error = f"not run: {fresh.abridge(differs)} on {platform.node()} not as where it was asked for"
         tell(failed={"cell": None, "error": error}, peak_bytes=0)
         return 1
     failed = execute(folder / "source.ipynb", folder / "executed.ipynb", task["parameters"], tell)
     fresh.forget()
     after = fresh.inputs(task["code"], task["parameters"], sweeps)
     if failed is None and (differs := fresh.changes(here | {"data": after["data"]}, after)):
-        failed = {"cell": None, "error": f"{fresh.few(differs)} changed while it ran"}
+        failed = {"cell": None, "error": f"{fresh.abridge(differs)} changed while it ran"}
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     tell(failed=failed, peak_bytes=peak, data=after["data"])
     return 1 if failed else 0

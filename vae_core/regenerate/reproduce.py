@@ -19,7 +19,7 @@ from vae_core.regenerate import compare, execute
 from vae_core.regenerate import record as fresh
 from vae_core.regenerate.notebook import Notebook, find_checkout, find_notebooks, left_alone, parse_parameters
 from vae_core.regenerate.progress import Lines
-from vae_core.regenerate.publish import Outcome, in_words, publish
+from vae_core.regenerate.record import Outcome, in_words, publish
 from vae_core.sources.torchvision_files import data_root
 
 
@@ -64,7 +64,9 @@ def reproduce(
         if preset == "post" and not overrides and not force and not republish and target is None:
             why = {notebook.name: fresh.to_run(notebook, root) for notebook in notebooks}
             for name, reasons in why.items():
-                say(f"{name}: {'to be run: ' + fresh.few(reasons) if reasons else 'fresh, it ran in this checkout'}")
+                say(
+                    f"{name}: {'to be run: ' + fresh.abridge(reasons) if reasons else 'fresh, it ran in this checkout'}"
+                )
             skipped = [notebook for notebook in notebooks if not why[notebook.name]]
             notebooks = [notebook for notebook in notebooks if why[notebook.name]]
             if not notebooks:
@@ -248,7 +250,7 @@ def _expected(root: Path, outcome: Outcome) -> float | None:
         last = files.read_json(root / "build" / "notebooks" / f"{name}.ipynb")["metadata"]["papermill"]
         if last["parameters"] == outcome.settings and not last["exception"]:
             return last["duration"]
-    record = fresh.record(root / "figures", name)
+    record = fresh.entry(root / "figures", name).get("inputs", {})
     return record.get("seconds") if record.get("parameters") == outcome.settings else None
 
 
