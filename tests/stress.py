@@ -37,10 +37,9 @@ def copy_of(checkout: Path, folder: Path) -> Path:
 
 def make_stale(root: Path, names: list[str], chance: random.Random) -> None:
     """Delete the figures of notebooks and a tenth of the trainings."""
-    manifest = json.loads((root / "figures" / "manifest.json").read_text())
-    for figure, entry in manifest.items():
-        if entry["notebook"] in names:
-            (root / "figures" / figure).unlink(missing_ok=True)
+    record = json.loads((root / "figures" / "record.json").read_text())
+    for figure in (figure for name in names for figure in record[name]["outputs"]):
+        (root / "figures" / figure).unlink(missing_ok=True)
     runs = sorted(path for path in (root / "build" / "runs").glob("*") if path.is_dir())
     for run in chance.sample(runs, len(runs) // 10):
         shutil.rmtree(run)

@@ -17,6 +17,7 @@ def verify(names: tuple[str, ...] = (), *, checkout: Path | None = None, **optio
         ValueError: as there, and for a notebook of which nothing is published.
     """
     root = find_checkout(checkout)
+    record.check_package(root)
     chosen = [notebook.name for notebook in find_notebooks(root, names)]
     for name in chosen:
         if not record.entry(root / "figures", name):
