@@ -90,22 +90,22 @@ def test_figures_are_compared_with_their_files_entries_and_texts(tmp_path: Path)
     def facts(**more: str) -> dict:
         return {"alt": "A bar of 1.5.", "caption": "3 seeds.", "sha256": digest(png(GREY))} | more
 
-    def differences(new: dict, published: dict, *, now: dict | None = None, then: dict | None = None) -> list[str]:
+    def difference(new: bytes | None, published: bytes | None, *, recorded: bool = True, **now: str) -> str:
         (tmp_path / "a.png").unlink(missing_ok=True)
-        for name, content in published.items():
-            (tmp_path / name).write_bytes(content)
-        return compare.figures(new, now or {"a.png": facts()}, tmp_path, {"a.png": facts()} if then is None else then)
+        if published is not None:
+            (tmp_path / "a.png").write_bytes(published)
+        return compare.figure(new, facts(**now), tmp_path / "a.png", facts() if recorded else None)
 
-    same = {"a.png": png(GREY)}
-    assert differences(same, same) == []
-    assert differences({"a.png": with_other_pixels(9)}, same, now={"a.png": facts(alt="A bar of -0.25.")}) == []
-    assert differences(same, same, now={"a.png": facts(alt="A line of 1.5.")}) == ["a.png has another text"]
-    assert differences(same, same, now={"a.png": facts(caption="3 runs.")}) == ["a.png has another text"]
-    assert differences({"a.png": png(255 - GREY)}, same) == ["a.png looks different"]
-    assert differences(same, {"a.png": with_other_pixels(1)}) == ["a.png was another file than its entry says"]
-    assert differences(same, same, then={}) == ["a.png is new"]
-    assert differences(same, {}) == ["a.png is new"]
-    assert differences({}, same) == ["a.png is no longer drawn"]
+    same = png(GREY)
+    assert difference(same, same) == ""
+    assert difference(with_other_pixels(9), same, alt="A bar of -0.25.") == ""
+    assert difference(same, same, alt="A line of 1.5.") == "has another text"
+    assert difference(same, same, caption="3 runs.") == "has another text"
+    assert difference(png(255 - GREY), same) == "looks different"
+    assert difference(same, with_other_pixels(1)) == "was another file than its entry says"
+    assert difference(same, same, recorded=False) == "is new"
+    assert difference(same, None) == "is new"
+    assert difference(None, same) == "is no longer drawn"
 
 
 def test_a_page_is_another_when_its_words_are() -> None:

@@ -213,7 +213,7 @@ def git(folder: Path, *words: str) -> str:
 @pytest.mark.notebook
 def test_only_what_did_not_run_here_as_it_is_is_run(small: Path) -> None:  # noqa: F811
     lines: list[str] = []
-    [outcome] = reproduce(checkout=small, say=lines.append)
+    [outcome] = reproduce(checkout=small, echo=lines.append)
     assert outcome.published
     assert outcome.error is None
     assert lines[0] == "00_draws: to be run: not run in this checkout yet"
@@ -224,13 +224,13 @@ def test_only_what_did_not_run_here_as_it_is_is_run(small: Path) -> None:  # noq
     assert reasons(small) == ([], [])
 
     lines.clear()
-    assert reproduce(checkout=small, say=lines.append) == []
+    assert reproduce(checkout=small, echo=lines.append) == []
     assert lines == [
         "00_draws: fresh, it ran in this checkout",
         "nothing to do: 2 figures are in figures/; to run all: make figures FORCE=1, or --force",
     ]
     before = contents(small)
-    assert verify(checkout=small, say=lines.append)
+    assert verify(checkout=small, echo=lines.append)
     compared = "compared: 1 numbers within their tolerances, 2 figures to 15.0% of their pixels"
     assert f"00_draws: the same ({compared})" in lines
     assert contents(small) == before
@@ -247,7 +247,7 @@ def test_a_notebook_that_hangs_is_stopped_and_nothing_is_published(small: Path) 
     from faults import gone
 
     write_pair(small / "notebooks", NAME, "import time\ntime.sleep(600)", figures=("figure_{names}",))
-    [outcome] = reproduce(checkout=small, timeout=5, say=lambda _: None)
+    [outcome] = reproduce(checkout=small, timeout=5, echo=lambda _: None)
     assert re.fullmatch(r"no end after 5 s; it was at cell \d", outcome.error)
     assert not (small / "figures" / "record.json").exists()
     assert gone(small) == []
@@ -258,7 +258,7 @@ def test_a_second_run_in_the_same_checkout_is_refused(small: Path) -> None:  # n
 
     (small / "build").mkdir()
     with FileLock(small / "build" / ".reproduce.lock"), pytest.raises(ValueError, match="another reproduce is at work"):
-        reproduce(checkout=small, say=lambda _: None)
+        reproduce(checkout=small, echo=lambda _: None)
     assert not list((small / "figures").iterdir())
 
 
@@ -478,7 +478,7 @@ def test_another_machine_s_last_digits_replace_nothing(small: Path) -> None:  # 
     before = elsewhere(2.0015)
     stale, to_run = reasons(small)  # whole, as git may bring it, but not what the run in this checkout left
     assert stale == []
-    assert to_run == [f"figures/figure_{k}.{kind} is another file" for k in (1, 2) for kind in ("png", "svg")]
+    assert to_run == ["what is published is not what its run here left"]
     outcome, emitted = run(small, **drawn, alt="a 2.0")
     assert (outcome.published, outcome.new, emitted) == (True, False, [])
     assert contents(small) == before
@@ -583,20 +583,47 @@ def test_a_figure_that_was_played_with_is_described_as_such(small: Path) -> None
         record.describe_figure(stray, small)
 
 
-def test_status_names_each_notebook_and_the_state_of_each_figure(small: Path, monkeypatch) -> None:  # noqa: F811
-    told = command(small, monkeypatch, "status").output
-    assert "00_draws: stale: no record of how they were made" in told
-    assert told.count("missing: run vae-core reproduce 00_draws") == 2
+def test_status_names_each_notebook_what_is_stale_and_its_figures(small: Path, monkeypatch) -> None:  # noqa: F811
+    lines = command(small, monkeypatch, "status").output.splitlines()
+    assert lines[0] == "00_draws: stale; not run in this checkout as it is"
+    assert "  no record of how they were made" in lines
+    assert "  figures/figure_1.png is missing" in lines
     run(small)
-    told = command(small, monkeypatch, "status").output
-    assert told.splitlines()[0] == "00_draws: fresh; it ran in this checkout"
-    assert told.count("from photos-sample: x") == 2
+    lines = command(small, monkeypatch, "status").output.splitlines()
+    assert lines[0] == "00_draws: fresh; it ran in this checkout"
+    assert [line.split() for line in lines[1:]] == [[f"figure_{k}.png", "photos-sample:", "x"] for k in (1, 2)]
     (small / "figures" / "figure_1.png").write_bytes(b"other")
-    assert "not the file of the record" in command(small, monkeypatch, "status").output
+    assert "  figures/figure_1.png is another file\n" in command(small, monkeypatch, "status").output
     described = command(small, monkeypatch, "status", "figures/figure_2.png").output
     assert "(this file)" in described
     write_json(small / "figures" / "record.json", {})
-    assert command(small, monkeypatch, "status").output.count("not in the record") >= 2
+    assert command(small, monkeypatch, "status").output.count("is not in the record") == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [
+        ({}, "measured by this code"),
+        ({"package": "other"}, "not measured by this code: the code of vae_core"),
+        ({"versions": {}}, "not measured by this code: the version of matplotlib, the version of numpy"),
+        ({"package": None}, "not measured by this code: no record of how they were made"),
+        (None, "not measured by this code: "),
+    ],
+)
+def test_status_says_whether_a_sweep_was_measured_by_this_code(
+    small: Path, monkeypatch, change: dict | None, state: str  # noqa: F811
+) -> None:  # fmt: skip
+    write_pair(small / "notebooks", NAME, DRAW, figures=("figure_{names}",), sweeps=("tiny",))
+    now = record.inputs("", {}, {})
+    facts = {"package": now["package"], "versions": now["versions"]} | (change or {})
+    facts = {key: part for key, part in facts.items() if part is not None}
+    path = small / "figures" / "data" / "sweep_tiny.json"
+    write_json(path, facts)
+    if change is None:
+        path.write_text("{")
+    [line] = [line for line in command(small, monkeypatch, "status").output.splitlines() if "sweep tiny" in line]
+    assert line.startswith(f"  {'sweep tiny':<28} {state}")
+    assert change is not None or "sweep_tiny.json is not JSON" in line
 
 
 # --- the outputs of a committed notebook --------------------------------------------------------

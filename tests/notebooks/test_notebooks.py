@@ -125,7 +125,7 @@ def test_without_data_and_network_the_embedded_set_stands_in_and_says_so(
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     lines: list[str] = []
-    [outcome] = reproduce([SAME], checkout=checkout, preset="fast", parameters=[("counts", "25")], say=lines.append)
+    [outcome] = reproduce([SAME], checkout=checkout, preset="fast", parameters=[("counts", "25")], echo=lines.append)
     assert outcome.error is None
     outputs = json.loads((checkout / "build" / "figures" / "record.json").read_text())[SAME]["outputs"]
     assert {facts["source"].split(":")[0] for facts in outputs.values()} == {"photos-sample"}

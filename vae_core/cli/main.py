@@ -59,9 +59,15 @@ def status(figure: Path | None) -> None:
     for notebook in find_notebooks(root):
         reasons = record.stale(notebook, root)
         here = "not run in this checkout as it is" if record.to_run(notebook, root) else "it ran in this checkout"
-        click.echo(f"{notebook.name}: {'stale: ' + record.abridge(reasons) if reasons else 'fresh'}; {here}")
-        for name, state in record.states(notebook, root).items():
-            click.echo(f"  {name:<28} {state}")
+        click.echo(f"{notebook.name}: {'stale' if reasons else 'fresh'}; {here}")
+        for reason in reasons:
+            click.echo(f"  {reason}")
+        for name in notebook.sweeps:
+            changes = record.sweep_changes(name, root)
+            state = f"not measured by this code: {record.abridge(changes)}" if changes else "measured by this code"
+            click.echo(f"  {'sweep ' + name:<28} {state}")
+        for name, facts in record.entry(root / "figures", notebook.name).get("outputs", {}).items():
+            click.echo(f"  {name:<28} {facts['source']}")
     if others := left_alone(root):
         click.echo(others)
 
@@ -81,7 +87,7 @@ def verify(names: tuple[str, ...], **where: Any) -> None:
     """
     from vae_core.regenerate.verify import verify as run
 
-    sys.exit(0 if run(names, say=click.echo, **where) else 1)
+    sys.exit(0 if run(names, echo=click.echo, **where) else 1)
 
 
 @main.command()
@@ -204,5 +210,5 @@ def reproduce(names: tuple[str, ...], **options: Any) -> None:
     """
     from vae_core.regenerate.reproduce import reproduce as run
 
-    outcomes = run(names, say=click.echo, **options)
+    outcomes = run(names, echo=click.echo, **options)
     sys.exit(1 if any(outcome.error for outcome in outcomes) else 0)

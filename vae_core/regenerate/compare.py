@@ -16,8 +16,6 @@ from PIL import Image
 from vae_core.files import digest
 
 WIDTH = 720  # pixels, of every declared figure
-RELATIVE = 1e-3  # of a number
-LEAST = 1e-6  # so that zero has a tolerance
 LEVELS = 32  # of 255, by which a pixel differs
 # The share of differing pixels that makes another picture: where code or data differ, and where only the machine does.
 # In one look an AMD EPYC and an Intel Xeon differed by up to 0.095, models that differ by a setting by 0.12 and more.
@@ -25,45 +23,38 @@ SHARE, SHARE_OF_MACHINES = 0.005, 0.15
 Row = Mapping[str, Any]
 
 
-def tolerance(row: Row, published: Row) -> float:
-    """How far the values of two rows may be apart where only the machine differs.
+def tolerance(row: Row, published: Row, *, same_inputs: bool = True) -> float:
+    """How far the values of two rows may be apart.
 
-    What the row itself states as ``tolerance``; else, over several seeds, twice the standard error of the difference;
-    else, where one seed determines the value, a thousandth of it.
+    Where only the machine differs: what the published row states as ``tolerance``; else, over several seeds, twice the
+    standard error of the difference. Else a thousandth, so that what a change of code does is not taken for a
+    machine's doing.
     """
-    if "tolerance" in published:
+    if same_inputs and "tolerance" in published:
         return published["tolerance"]
-    errors = [error for one in (row, published) if math.isfinite(error := one.get("standard_error") or 0)]
-    if published.get("seeds", 1) > 1 and any(errors):
+    errors = [error for side in (row, published) if math.isfinite(error := side.get("standard_error") or 0)]
+    if same_inputs and published.get("seeds", 1) > 1 and any(errors):
         return 2 * math.hypot(*errors)
-    return _thousandth(row, published)
-
-
-def _thousandth(row: Row, published: Row) -> float:
-    return max(LEAST, RELATIVE * max(abs(row["value"]), abs(published["value"])))
+    return max(1e-6, 1e-3 * max(abs(row["value"]), abs(published["value"])))  # so that zero has a tolerance
 
 
 def numbers(rows: Sequence[Row], published: Sequence[Row], *, same_inputs: bool = True) -> list[str]:
-    """The claims whose numbers differ, or that only one side has, in words.
-
-    With the ``same_inputs``, code and data among them, numbers may differ by their :func:`tolerance`; else only by a
-    thousandth, so that what a change of code does is not taken for a machine's doing.
-    """
+    """The claims whose numbers differ by more than their :func:`tolerance`, or that only one side has, in words."""
     new, old = ({row["claim"]: row for row in side} for side in (rows, published))
     differences = [f"no number published for {claim}" for claim in sorted(new.keys() - old.keys())]
     differences += [f"no number measured for {claim}" for claim in sorted(old.keys() - new.keys())]
     for claim in sorted(new.keys() & old.keys()):
         a, b = new[claim]["value"], old[claim]["value"]
-        allowed = (tolerance if same_inputs else _thousandth)(new[claim], old[claim])
-        same = a == b or (math.isnan(a) and math.isnan(b)) or (math.isfinite(a - b) and abs(a - b) <= allowed)
-        differences += [] if same else [f"{claim}: {a:.5g}, published {b:.5g}"]
+        allowed = tolerance(new[claim], old[claim], same_inputs=same_inputs)
+        if not np.isclose(a, b, rtol=0, atol=allowed if math.isfinite(allowed) else 0, equal_nan=True):
+            differences.append(f"{claim}: {a:.5g}, published {b:.5g}")
     return differences
 
 
 def share_of_pixels(image: bytes, published: bytes) -> float:
     """The share of pixels in which two PNGs differ by more than ``LEVELS``; 1 for other sizes or a damaged one."""
     try:
-        a, b = (np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), np.int16) for content in (image, published))
+        a, b = (np.asarray(Image.open(io.BytesIO(file)).convert("RGB"), np.int16) for file in (image, published))
     except (OSError, SyntaxError, ValueError):  # what Pillow makes of a damaged file
         return 1.0
     return float((np.abs(a - b).max(axis=2) > LEVELS).mean()) if a.shape == b.shape else 1.0
@@ -82,32 +73,20 @@ def looks_same(figure: bytes, published: bytes, name: str, *, same_inputs: bool 
     return name.endswith(".svg") or share_of_pixels(figure, published) <= share
 
 
-def figures(
-    figures: Mapping[str, bytes],
-    outputs: Mapping[str, Row],
-    folder: Path,
-    published: Mapping[str, Row],
-    *,
-    same_inputs: bool = True,
-) -> list[str]:
-    """The figures that differ, or that only one side has, in words: how they look, and their texts but for numbers.
+def figure(file: bytes | None, facts: Row, path: Path, published: Row | None, *, same_inputs: bool = True) -> str:
+    """In what a figure differs from the published one at ``path``, in words: its look, its texts but for numbers.
 
-    ``figures`` are the files of a run by name, ``outputs`` their entries; ``published`` are those of ``folder``.
+    ``facts`` and ``published`` are its entries in the records; it is no longer drawn where ``file`` is ``None``.
     """
-    differences = []
-    for name in sorted(figures.keys() | published.keys()):
-        file = folder / name
-        if name not in figures:
-            differences.append(f"{name} is no longer drawn")
-        elif name not in published or not file.exists():
-            differences.append(f"{name} is new")
-        elif digest(file.read_bytes()) != published[name]["sha256"]:
-            differences.append(f"{name} was another file than its entry says")
-        elif not looks_same(figures[name], file.read_bytes(), name, same_inputs=same_inputs):
-            differences.append(f"{name} looks different")
-        elif any(words(outputs[name][text]) != words(published[name][text]) for text in ("alt", "caption")):
-            differences.append(f"{name} has another text")
-    return differences
+    if file is None:
+        return "is no longer drawn"
+    if published is None or not path.exists():
+        return "is new"
+    if digest(path.read_bytes()) != published["sha256"]:
+        return "was another file than its entry says"
+    if not looks_same(file, path.read_bytes(), path.name, same_inputs=same_inputs):
+        return "looks different"
+    return "has another text" if any(words(facts[key]) != words(published[key]) for key in ("alt", "caption")) else ""
 
 
 def fault(figure: bytes) -> str | None:

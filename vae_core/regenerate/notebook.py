@@ -65,12 +65,9 @@ def find_checkout(start: Path | None = None) -> Path:
 
 def left_alone(checkout: Path) -> str:
     """One line that names the files in ``notebooks/`` that are no pair; empty where there are none."""
-    others = [
-        path.name
-        for path in sorted((checkout / "notebooks").iterdir())
-        if path.suffix in {".py", ".ipynb"}
-        and not (re.fullmatch(NAME, path.stem) and (path.suffix == ".py" or path.with_suffix(".py").exists()))
-    ]
+    folder = checkout / "notebooks"
+    pairs = {path.stem for path in folder.glob("*.py") if re.fullmatch(NAME, path.stem)}
+    others = sorted(p.name for p in folder.iterdir() if p.suffix in {".py", ".ipynb"} and p.stem not in pairs)
     return f"left alone, no pair named NN_name: {', '.join(others)}" if others else ""
 
 
@@ -145,39 +142,32 @@ def parse_parameters(notebooks: Sequence[Notebook], given: Sequence[tuple[str, s
         ValueError: on a name that none of the notebooks has, a word that is not of its type, a number
             below the least, or unknown data.
     """
-    parsed: dict[str, Any] = {}
-    for name, word in given:
-        owners = [notebook for notebook in notebooks if name in notebook.parameters]
-        if not owners:
-            known = sorted({key for notebook in notebooks for key in notebook.parameters})
-            raise ValueError(f"no parameter {name!r}: expected one of {', '.join(known)}")
-        for notebook in owners:
-            parsed[name] = _parse(notebook, name, word)
-    return parsed
+    known = sorted({key for notebook in notebooks for key in notebook.parameters})
+    if unknown := [name for name, _ in given if name not in known]:
+        raise ValueError(f"no parameter {unknown[0]!r}: expected one of {', '.join(known)}")
+    return {name: _parse(n, name, word) for name, word in given for n in notebooks if name in n.parameters}
 
 
 def _parse(notebook: Notebook, name: str, word: str) -> Any:
-    default = notebook.parameters[name]
-    kind, least = type(default), notebook.least.get(name)
-    wanted = kind.__name__
+    default, least = notebook.parameters[name], notebook.least.get(name)
+    wanted = type(default).__name__
     try:
-        value = {"true": True, "false": False}[word.lower()] if kind is bool else kind(word)
+        value = {"true": True, "false": False}[word.lower()] if wanted == "bool" else type(default)(word)
         if least is not None:
-            several = "s between commas" if kind is str else ""
-            wanted = f"{'' if several else 'a '}whole number{several}, {least} or more"
+            wanted = f"whole numbers between commas, {least} or more"
+            wanted = wanted if isinstance(default, str) else f"a whole number, {least} or more"
             if min(map(int, word.split(","))) < least:
-                raise ValueError(word)
+                raise ValueError
     except (ValueError, KeyError):
         raise ValueError(f"parameter {name} of {notebook.name} must be {wanted}, not {word!r}") from None
-    if name == "data":
+    if name == "data" or (name == "own_images" and word):
         return ",".join(map(_data_set, word.split(",") if "," in default else [word]))
-    return _data_set(word) if name == "own_images" and word else value
+    return value
 
 
 def _data_set(word: str) -> str:
     """The name of a data set, or the whole path of a folder: the kernel stands elsewhere."""
-    from vae_core.data import check_name
-    from vae_core.sources.torchvision_files import is_folder
+    from vae_core.data import check_name, is_folder
 
     check_name(word)
     return str(Path(word).expanduser().absolute()) if is_folder(word) else word
@@ -204,11 +194,8 @@ def with_outputs(source: str, executed: str) -> str:
         if cell.cell_type == "code":
             cell.outputs = [clean for output in ran.outputs if (clean := _cleaned(output))]
             cell.execution_count = None
-    if len(nbformat.writes(notebook)) > BYTES:
-        for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
-            if "image/png" in output.get("data", {}):
-                output.data["image/png"] = _with_palette(output.data["image/png"])
-    return nbformat.writes(notebook) + "\n"
+    page = nbformat.writes(notebook)
+    return (page if len(page) <= BYTES else re.sub(r'(?<="image/png": ")[^"]+', _with_palette, page)) + "\n"
 
 
 def _cleaned(output: Any) -> Any:
@@ -229,10 +216,10 @@ def _cleaned(output: Any) -> Any:
     return output if output.data else None
 
 
-def _with_palette(image: str) -> str:
+def _with_palette(image: re.Match[str]) -> str:
     """A PNG in base64 with 256 colours."""
     from PIL import Image
 
-    file = io.BytesIO()
-    Image.open(io.BytesIO(base64.b64decode(image))).convert("RGB").quantize(256).save(file, "png", optimize=True)
-    return base64.b64encode(file.getvalue()).decode() + "\n"
+    file, pixels = io.BytesIO(), Image.open(io.BytesIO(base64.b64decode(image[0].replace("\\n", ""))))
+    pixels.convert("RGB").quantize(256).save(file, "png", optimize=True)
+    return base64.b64encode(file.getvalue()).decode()

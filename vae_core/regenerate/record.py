@@ -23,14 +23,10 @@ from vae_core.sources.torchvision_files import fingerprint
 
 PACKAGE = Path(__file__).parents[1]
 THREADS = 1  # of every reproduced kernel: the same bytes however many run at once
-PARTS = {
-    "cells": "its code cells",
-    "package": "the code of vae_core",
-    "parameters": "parameter ",
-    "versions": "the version of ",
-    "data": "the data ",
-    "sweeps": "the sweep ",
-}
+PARTS = {"cells": "its code cells", "package": "the code of vae_core"}
+PARTS |= {"parameters": "parameter ", "versions": "the version of ", "data": "the data ", "sweeps": "the sweep "}
+UNKNOWN = ["no record of how they were made"]
+Entry = dict[str, Any]
 _fingerprint = cache(fingerprint)
 
 
@@ -69,10 +65,8 @@ def check_package(root: Path) -> None:
     """
     own = root / "vae_core"
     if (own / "__init__.py").exists() and own.resolve() != PACKAGE and package_digest(own) != package_digest():
-        raise ValueError(
-            f"vae_core is imported from {PACKAGE}, and {own} has other code: "
-            f"use the environment that make puts into {root / '.venv'}, or: pip install -e {root}"
-        )
+        remedy = f"use the environment that make puts into {root / '.venv'}, or: pip install -e {root}"
+        raise ValueError(f"vae_core is imported from {PACKAGE}, and {own} has other code: {remedy}")
 
 
 def sweeps(notebook: Notebook, root: Path) -> dict[str, bytes]:
@@ -80,17 +74,6 @@ def sweeps(notebook: Notebook, root: Path) -> dict[str, bytes]:
     paths = {name: root / "figures" / "data" / f"sweep_{name}.json" for name in notebook.sweeps}
     paths |= {Path(name).stem: root / name for name in notebook.reads}
     return {name: path.read_bytes() for name, path in paths.items() if path.exists()}
-
-
-def sweep_changes(name: str, root: Path) -> list[str]:
-    """What of code and versions has changed since a published sweep was measured, or why that is unknown."""
-    try:
-        then = files.read_json(root / "figures" / "data" / f"sweep_{name}.json")
-    except ValueError as error:
-        return [str(error)]
-    now = inputs("", {}, {})
-    known = {part: then[part] for part in ("package", "versions") if part in then}
-    return changes(now | known, now) if "package" in known else ["no record of its code"]
 
 
 def commit(root: Path) -> dict[str, Any]:
@@ -106,23 +89,23 @@ def commit(root: Path) -> dict[str, Any]:
     return {"commit": "unknown", "clean": False}
 
 
-def entry(folder: Path, name: str) -> dict[str, Any]:
+def entry(folder: Path, name: str) -> Entry:
     """What is recorded of a notebook in a folder such as ``figures/``; empty where that is nothing."""
     return files.read_json(folder / "record.json").get(name, {})
 
 
-def sealed(entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry with the digest over its inputs, outputs and numbers by which an edit by hand is noticed."""
+def sealed(entry: Entry) -> Entry:
+    """An entry with the digest by which an edit by hand is noticed."""
     content = {key: part for key, part in entry.items() if key not in {"seal", "agreed"}}
     return entry | {"seal": files.digest(json.dumps(content, sort_keys=True).encode())}
 
 
-def edited(entry: dict[str, Any]) -> list[str]:
+def edited(entry: Entry) -> list[str]:
     """Whether an entry was changed by hand, in words."""
     return ["its entry in record.json was changed by hand"] if entry and sealed(entry) != entry else []
 
 
-def latest(entry: dict[str, Any]) -> dict[str, Any]:
+def latest(entry: Entry) -> dict[str, Any]:
     """The inputs from which what is recorded was made, or with which a later run agreed."""
     return entry.get("agreed") or entry.get("inputs", {})
 
@@ -130,15 +113,11 @@ def latest(entry: dict[str, Any]) -> dict[str, Any]:
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What differs between two inputs, in words; nothing where the figures would come out the same."""
     if not before:
-        return ["no record of how they were made"]
+        return UNKNOWN
     differences = []
     for part, words in PARTS.items():
-        old, new = before.get(part, {}), now.get(part, {})
-        if isinstance(new, dict):
-            names = sorted(old.keys() | new.keys())
-            differences += [words + name for name in names if old.get(name) != new.get(name)]
-        elif old != new:
-            differences.append(words)
+        old, new = ({"": value} if isinstance(value, str) else value or {} for value in (before.get(part), now[part]))
+        differences += [words + key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     return differences
 
 
@@ -147,45 +126,19 @@ def abridge(reasons: list[str]) -> str:
     return ", ".join(reasons[:3]) + (f" and {len(reasons) - 3} more" if len(reasons) > 3 else "")
 
 
-def _damaged(digests: Mapping[str, str], folder: Path) -> list[str]:
-    """Which files, digests by name, are not as they were written."""
-    states = {name: files.sha256(path) if (path := folder / name).exists() else None for name in sorted(digests)}
-    return [
-        f"{folder.name}/{name} is {'another file' if state else 'missing'}"
-        for name, state in states.items()
-        if state != digests[name]
-    ]
-
-
 def stale(notebook: Notebook, root: Path) -> list[str]:
-    """Why what is published of a notebook is not what it would make now; empty if it is."""
-    published = entry(root / "figures", notebook.name)
-    outputs = published.get("outputs", {})
+    """Why what is published of a notebook is not what it would publish now; empty if it is."""
+    folder, published = root / "figures", entry(root / "figures", notebook.name)
+    outputs = dict.fromkeys(f"{name}.png" for name in notebook.figures(notebook.parameters))
+    outputs |= published.get("outputs", {})
     reasons = changes(latest(published), current(notebook, root)) + edited(published)
-    declared = [f"{name}.png" for name in notebook.figures(notebook.parameters)]
-    reasons += [f"figures/{name} is not in the record" for name in declared if name not in outputs]
-    reasons += _damaged({name: facts.get("sha256", "") for name, facts in outputs.items()}, root / "figures")
+    for name, facts in outputs.items():
+        if not (folder / name).exists():
+            reasons.append(f"figures/{name} is missing")
+        elif not facts or facts["sha256"] != files.sha256(folder / name):
+            reasons.append(f"figures/{name} is {'another file' if facts else 'not in the record'}")
     other = published and outputs_digest(notebook.text) != published.get("notebook")
     return reasons + ([f"notebooks/{notebook.name}.ipynb has other outputs"] if other else [])
-
-
-def states(notebook: Notebook, root: Path) -> dict[str, str]:
-    """In what state each sweep and each declared figure of a notebook is, in words."""
-    described = {}
-    for name in notebook.sweeps:
-        reasons = sweep_changes(name, root)
-        code = f"not measured by this code: {abridge(reasons)}" if reasons else "measured by this code"
-        described[f"sweep {name}"] = code
-    outputs = entry(root / "figures", notebook.name).get("outputs", {})
-    for name in notebook.figures(notebook.parameters):
-        path, facts = root / "figures" / f"{name}.png", outputs.get(f"{name}.png")
-        if not path.exists():
-            described[name] = f"missing: run vae-core reproduce {notebook.name}"
-        elif facts is None or facts["sha256"] != files.sha256(path):
-            described[name] = "not the file of the record" if facts else "not in the record"
-        else:
-            described[name] = f"from {facts['source']}"
-    return described
 
 
 def to_run(notebook: Notebook, root: Path) -> list[str]:
@@ -193,13 +146,23 @@ def to_run(notebook: Notebook, root: Path) -> list[str]:
 
     What others committed is no reason to do nothing.
     """
-    memory: dict[str, Any] = {}
-    with contextlib.suppress(ValueError):  # damaged: as if it had not run
+    try:
         memory = files.read_json(root / "build" / "made" / f"{notebook.name}.json")
-    if not memory.keys() >= {"inputs", "figures"}:
+        reasons = changes(memory["inputs"], current(notebook, root))
+    except (ValueError, KeyError):  # damaged: as if it had not run
         return ["not run in this checkout yet"]
-    reasons = changes(memory["inputs"], current(notebook, root)) + _damaged(memory["figures"], root / "figures")
+    if memory["entry"] != entry(root / "figures", notebook.name):
+        reasons.append("what is published is not what its run here left")
     return list(dict.fromkeys(reasons + stale(notebook, root)))
+
+
+def sweep_changes(name: str, root: Path) -> list[str]:
+    """What of code and versions has changed since a published sweep was measured, or why that is unknown."""
+    try:
+        then, now = files.read_json(root / "figures" / "data" / f"sweep_{name}.json"), inputs("", {}, {})
+    except ValueError as error:
+        return [str(error)]
+    return changes(now | {part: then[part] for part in ("package", "versions")}, now) if "package" in then else UNKNOWN
 
 
 def describe_figure(path: Path, root: Path) -> list[str]:
@@ -215,19 +178,18 @@ def describe_figure(path: Path, root: Path) -> list[str]:
     name = next((name for name in records if file.name in records[name].get("outputs", {})), "")
     if not name or edited(records[name]):
         raise ValueError(f"{file} is in no whole record: vae-core status lists the figures that are published")
-    origin, outputs, later = records[name]["inputs"], records[name]["outputs"][file.name], records[name].get("agreed")
-    playing = file.parent.resolve() != (root / "figures").resolve()
-    words = [word for key, value in origin["parameters"].items() for word in ("-p", key, str(value))]
-    facts = {"file": f"{file} ({'this' if files.sha256(file) == outputs['sha256'] else 'NOT this'} file)"}
-    facts |= outputs | {"notebook": name} | origin | {"threads": THREADS}
-    if later:
-        facts["agreed"] = f"later, at commit {later['commit']}, but for {abridge(changes(origin, later))}"
-    facts["remake"] = shlex.join(["vae-core", "reproduce", name, *(words if playing else ["--force"])])
-    return [f"{key + ':':<12} {_in_a_line(fact)}" for key, fact in facts.items()]
-
-
-def _in_a_line(fact: Any) -> str:
-    return ", ".join(f"{key}={part}" for key, part in fact.items()) if isinstance(fact, dict) else str(fact)
+    record, words = records[name], ["--force"]
+    if file.parent.resolve() != (root / "figures").resolve():
+        words = [word for key, value in record["inputs"]["parameters"].items() for word in ("-p", key, str(value))]
+    facts = record["outputs"][file.name] | {"notebook": name} | record["inputs"] | {"threads": THREADS}
+    if later := record.get("agreed"):
+        facts["agreed"] = f"later, at commit {later['commit']}, but for {abridge(changes(record['inputs'], later))}"
+    facts["remake"] = shlex.join(["vae-core", "reproduce", name, *words])
+    facts |= {
+        key: ", ".join(f"{k}={v}" for k, v in fact.items()) for key, fact in facts.items() if isinstance(fact, dict)
+    }
+    same = "this" if files.sha256(file) == facts["sha256"] else "NOT this"
+    return [f"{key + ':':<12} {fact}" for key, fact in ({"file": f"{file} ({same} file)"} | facts).items()]
 
 
 @dataclass
@@ -246,13 +208,13 @@ class Outcome:
     published: bool = False
     aside: str = ""  # why its figures are not in figures/
     figures: list[Path] = field(default_factory=list)
-    new: bool = False  # whether they are what this run made, or were there and agree with it
+    new: bool = False  # whether they are what this run drew, or were there and agree with it
     differences: list[str] = field(default_factory=list)  # from what is published, in words
 
 
 def publish(
     outcome: Outcome,
-    files_of_run: dict[str, bytes],
+    run: dict[str, bytes],
     sweeps: dict[str, dict[str, Any]],
     root: Path,
     preset: str,
@@ -272,10 +234,8 @@ def publish(
         OSError, ValueError: for what cannot be written, or is another notebook's figure; nothing has changed then.
     """
     notebook, published = outcome.notebook, root / "figures"
-    figures = {name: content for name, content in files_of_run.items() if not name.startswith("data/")}
-    numbers = [json.loads(files_of_run[name]) for name in files_of_run.keys() - figures.keys() if name.endswith("json")]
-    new: dict[str, Any] = {"inputs": outcome.inputs | {"machine": outcome.machine}, "outputs": _describe(figures)}
-    new["numbers"] = [row for rows in numbers for row in rows]
+    figures = {name: content for name, content in run.items() if not name.startswith("data/")}
+    new = _entry(outcome, figures, [run[name] for name in run.keys() - figures.keys() if name.endswith(".json")])
     _check_owners(notebook.name, figures, root)
     asked = {Path(name).name for name in str(outcome.settings.get("data")).split(",")}  # sets, or a folder's path
     strange = {facts["source"].split(":")[0] for facts in new["outputs"].values()} - asked
@@ -290,17 +250,14 @@ def publish(
     before = entry(folder, notebook.name)
     new["inputs"]["seconds"] = max(round(outcome.seconds), before.get("inputs", {}).get("seconds", 0))
     if target or not outcome.aside:
-        outcome.differences = differences(new, figures, published, notebook.name)
-        _tell(outcome, new, published, target, emit)
+        outcome.differences = _compare(new, figures, published, notebook.name, emit, verifying=bool(target))
     outcome.new = bool(outcome.aside or republish or outcome.differences)
-    contents: dict[Path, bytes] = {}
-    if outcome.new:
-        contents = {folder / name: content for name, content in figures.items()}
-    else:
-        agreed = {"agreed": new["inputs"]} if changes(latest(before), new["inputs"]) else {}
-        new = before | agreed
+    outcome.published, outcome.figures = not outcome.aside, [folder / name for name in figures]
+    contents = {folder / name: content for name, content in figures.items()} if outcome.new else {}
+    if not outcome.new:
+        new = before | ({"agreed": new["inputs"]} if changes(latest(before), new["inputs"]) else {})
     if (
-        not outcome.aside
+        outcome.published
         and outcome.output
         and (outcome.new or outputs_digest(notebook.text) != before.get("notebook"))
     ):
@@ -314,28 +271,20 @@ def publish(
         place = published if preset == "full" and facts["source"].split(":")[0] in asked else folder
         contents[place / "data" / f"sweep_{name}.json"] = files.to_json(origin | facts)
     files.write_all(contents)
-    outcome.published, outcome.figures = not outcome.aside, [folder / name for name in figures]
     if notebook.path in contents:
         os.utime(notebook.path.with_suffix(".py"))  # the newer of the pair, so that Jupyter opens both
     if outcome.published:
-        digests = {name: facts["sha256"] for name, facts in new["outputs"].items()}
-        memory = {"inputs": outcome.inputs, "figures": digests}
+        memory = {"inputs": outcome.inputs, "entry": records[notebook.name]}
         files.write_json(root / "build" / "made" / f"{notebook.name}.json", memory)
 
 
-def _tell(outcome: Outcome, new: dict[str, Any], published: Path, target: Path | None, emit: Callable) -> None:
-    """Say in what a run differs from what is published; with a ``target`` also what was compared, and how closely."""
-    name, before = outcome.notebook.name, entry(published, outcome.notebook.name)
-    if target:
-        others = changes(latest(before), new["inputs"])
-        share = compare.SHARE if others else compare.SHARE_OF_MACHINES
-        compared = f"{len(new['numbers'])} numbers {'to a thousandth' if others else 'within their tolerances'}, "
-        compared += f"{len(new['outputs'])} figures to {share:.1%} of their pixels"
-        compared += f"; others are {abridge(others)}" if others else ""
-        verdict = f"NOT the same: {abridge(outcome.differences)}" if outcome.differences else "the same"
-        emit(f"{name}: {verdict} (compared: {compared})")
-    elif before and outcome.differences:
-        emit(f"{name}: replaced: {abridge(outcome.differences)}")
+def _entry(outcome: Outcome, figures: Mapping[str, bytes], numbers: list[bytes]) -> Entry:
+    """What is to be recorded of a run; of an SVG, the texts of its PNG."""
+    texts = {name: files.figure_facts(name, figures[name]) for name in figures if not name.endswith(".svg")}
+    outputs = {name: texts[name if name in texts else f"{Path(name).stem}.png"] for name in figures}
+    outputs = {name: facts | {"sha256": files.digest(figures[name])} for name, facts in outputs.items()}
+    rows = [row for content in numbers for row in json.loads(content)]
+    return {"inputs": outcome.inputs | {"machine": outcome.machine}, "outputs": outputs, "numbers": rows}
 
 
 def _check_owners(notebook: str, figures: Mapping[str, Any], root: Path) -> None:
@@ -345,27 +294,29 @@ def _check_owners(notebook: str, figures: Mapping[str, Any], root: Path) -> None
             raise ValueError(f"it made {min(shared)}, which is a figure of {owner}: rename one")
 
 
-def _describe(figures: Mapping[str, bytes]) -> dict[str, dict[str, str]]:
-    """Digest, alt text, caption and source of figures; of an SVG, the texts of its PNG."""
-    with_texts = {name: name if not name.endswith(".svg") else f"{Path(name).stem}.png" for name in figures}
-    texts = {name: files.figure_facts(name, figures[name]) for name in set(with_texts.values())}
-    return {name: texts[with_texts[name]] | {"sha256": files.digest(figures[name])} for name in figures}
-
-
-def differences(new: dict[str, Any], figures: Mapping[str, bytes], published: Path, name: str) -> list[str]:
-    """In what the entry of a run, and its files, differ from those of a notebook in ``published``, in words."""
-    before = entry(published, name)
-    if edited(before):
-        return edited(before)
-    same = not changes(latest(before), new["inputs"])
-    reasons = compare.numbers(new["numbers"], before.get("numbers", []), same_inputs=same)
-    if before and before["inputs"]["parameters"] != new["inputs"]["parameters"]:
-        reasons.append("its parameters")
-    outputs = before.get("outputs", {})
-    return reasons + compare.figures(figures, new["outputs"], published, outputs, same_inputs=same)
-
-
-def in_words(folder: Path, root: Path) -> str:
-    """A folder as it is written from the checkout; one outside of it whole."""
-    inside = os.path.relpath(folder, root)
-    return str(folder) if inside.startswith("..") else inside
+def _compare(
+    new: Entry, figures: Mapping[str, bytes], folder: Path, name: str, emit: Callable[[str], None], *, verifying: bool
+) -> list[str]:
+    """In what a run differs from what is published in ``folder``, in words, after having said so."""
+    before = entry(folder, name)
+    changed, outputs = changes(latest(before), new["inputs"]), before.get("outputs", {})
+    same: dict[str, bool] = {"same_inputs": not changed}
+    differences = edited(before)
+    if not differences:
+        differences = compare.numbers(new["numbers"], before.get("numbers", []), **same)
+        parameters = [origin.get("parameters") for origin in (before.get("inputs", {}), new["inputs"])]
+        differences += ["its parameters"] if before and parameters[0] != parameters[1] else []
+        for figure in sorted(figures.keys() | outputs.keys()):
+            facts = new["outputs"].get(figure, {})
+            why = compare.figure(figures.get(figure), facts, folder / figure, outputs.get(figure), **same)
+            differences += [f"{figure} {why}"] if why else []
+    if verifying:
+        share = compare.SHARE if changed else compare.SHARE_OF_MACHINES
+        scope = f"{len(new['numbers'])} numbers {'to a thousandth' if changed else 'within their tolerances'}, "
+        scope += f"{len(figures)} figures to {share:.1%} of their pixels"
+        scope += f"; others are {abridge(changed)}" if changed else ""
+        verdict = f"NOT the same: {abridge(differences)}" if differences else "the same"
+        emit(f"{name}: {verdict} (compared: {scope})")
+    elif before and differences:
+        emit(f"{name}: replaced: {abridge(differences)}")
+    return differences

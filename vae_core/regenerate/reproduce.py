@@ -19,7 +19,7 @@ from vae_core.regenerate import compare, execute
 from vae_core.regenerate import record as fresh
 from vae_core.regenerate.notebook import Notebook, find_checkout, find_notebooks, left_alone, parse_parameters
 from vae_core.regenerate.progress import Lines
-from vae_core.regenerate.record import Outcome, in_words, publish
+from vae_core.regenerate.record import Outcome, publish
 from vae_core.sources.torchvision_files import data_root
 
 
@@ -36,7 +36,7 @@ def reproduce(
     republish: bool = False,
     target: Path | None = None,
     timeout: float | None = None,
-    say: Callable[[str], None] = print,
+    echo: Callable[[str], None] = print,
 ) -> list[Outcome]:
     """Execute notebooks and put their figures where they belong; one outcome a notebook.
 
@@ -59,25 +59,25 @@ def reproduce(
     overrides = parse_parameters(notebooks, parameters)
     began = time.monotonic()
     if others := left_alone(root):
-        say(others)
+        echo(others)
     with _alone(root):
         if preset == "post" and not overrides and not force and not republish and target is None:
             why = {notebook.name: fresh.to_run(notebook, root) for notebook in notebooks}
             for name, reasons in why.items():
-                say(
+                echo(
                     f"{name}: {'to be run: ' + fresh.abridge(reasons) if reasons else 'fresh, it ran in this checkout'}"
                 )
             skipped = [notebook for notebook in notebooks if not why[notebook.name]]
             notebooks = [notebook for notebook in notebooks if why[notebook.name]]
             if not notebooks:
                 figures = sum(len(one.figures(one.parameters)) for one in skipped)
-                say(f"nothing to do: {figures} figures are in figures/; to run all: make figures FORCE=1, or --force")
+                echo(f"nothing to do: {figures} figures are in figures/; to run all: make figures FORCE=1, or --force")
                 return []
         outcomes = [Outcome(notebook, notebook.settings(preset, overrides)) for notebook in notebooks]
         where: dict[str, Any] = {"engine": engine, "scheduler": scheduler}
-        swept = _sweep(outcomes, jobs or usable(), where, root, say) if preset == "full" else {}
-        _run(outcomes, swept, preset if not overrides else "", jobs, where, root, target, republish, timeout, say)
-        _summary(outcomes, time.monotonic() - began, root, say)
+        swept = _sweep(outcomes, jobs or usable(), where, root, echo) if preset == "full" else {}
+        _run(outcomes, swept, preset if not overrides else "", jobs, where, root, target, republish, timeout, echo)
+        _summary(outcomes, time.monotonic() - began, root, echo)
     return outcomes
 
 
@@ -104,7 +104,7 @@ def _alone(root: Path) -> Iterator[None]:
 
 
 def _sweep(
-    outcomes: list[Outcome], jobs: int, where: dict[str, Any], root: Path, say: Callable[[str], None]
+    outcomes: list[Outcome], jobs: int, where: dict[str, Any], root: Path, echo: Callable[[str], None]
 ) -> dict[str, dict[str, Any]]:
     """The results of the sweeps that the notebooks load, by name; a notebook whose sweep failed is marked."""
     wanted = [(outcome, name) for outcome in outcomes for name in outcome.notebook.sweeps]
@@ -127,7 +127,7 @@ def _sweep(
 
             def tell(done: int, total: int, name: str = name, bar: Any = bar) -> None:
                 if bar.disable:
-                    say(f"sweep {name}: {done} of {total}")
+                    echo(f"sweep {name}: {done} of {total}")
                 else:
                     bar.total = total
                     bar.update()
@@ -153,14 +153,14 @@ def _data_of(sweep: str, notebook: Notebook, settings: dict[str, Any]) -> str:
 
 def _run(
     outcomes: list[Outcome], swept: dict[str, dict[str, Any]], preset: str, jobs: int | None, where: dict[str, Any],
-    root: Path, target: Path | None, republish: bool, timeout: float | None, say: Callable[[str], None],
+    root: Path, target: Path | None, republish: bool, timeout: float | None, echo: Callable[[str], None],
 ) -> None:  # fmt: skip
     """Run the notebooks, and publish what each made as soon as it is over."""
     outcomes = [outcome for outcome in outcomes if outcome.error is None]
     known = {outcome.notebook.name: _expected(root, outcome) for outcome in outcomes}
     expected = {name: seconds for name, seconds in known.items() if seconds}
     many = jobs or min(len(outcomes), usable()) or 1
-    lines, told = Lines([outcome.notebook for outcome in outcomes], expected, many, say), set[str]()
+    lines, told = Lines([outcome.notebook for outcome in outcomes], expected, many, echo), set[str]()
 
     def longest(outcome: Outcome) -> float:
         return -expected.get(outcome.notebook.name, 10.0 * outcome.notebook.cells)
@@ -254,21 +254,21 @@ def _expected(root: Path, outcome: Outcome) -> float | None:
     return record.get("seconds") if record.get("parameters") == outcome.settings else None
 
 
-def _summary(outcomes: list[Outcome], seconds: float, root: Path, say: Callable[[str], None]) -> None:
+def _summary(outcomes: list[Outcome], seconds: float, root: Path, echo: Callable[[str], None]) -> None:
     peak = max((outcome.peak_bytes for outcome in outcomes), default=0)
     failed = [outcome for outcome in outcomes if outcome.error]
-    say(f"{len(outcomes) - len(failed)} of {len(outcomes)} notebooks, {seconds:.0f} s, "
+    echo(f"{len(outcomes) - len(failed)} of {len(outcomes)} notebooks, {seconds:.0f} s, "
         f"at most {peak / 1e9:.1f} GB a kernel")  # fmt: skip
     for outcome in failed:
         where = f" in cell {outcome.cell}" if outcome.cell is not None else ""
         kept = f"; see {outcome.output.relative_to(root)}" if outcome.output else ""
-        say(f"failed: {outcome.notebook.name}{where}: {outcome.error}{kept}")
+        echo(f"failed: {outcome.notebook.name}{where}: {outcome.error}{kept}")
     aside: dict[str, list[str]] = {}
     for outcome in outcomes:
         if outcome.aside:
             aside.setdefault(outcome.aside, []).append(outcome.notebook.name)
     for why, names in aside.items():
-        say(f"not published: {', '.join(names)}: {why}")
+        echo(f"not published: {', '.join(names)}: {why}")
     folders: dict[Path, list[int]] = {}
     for outcome in outcomes:
         for path in outcome.figures:
@@ -276,7 +276,11 @@ def _summary(outcomes: list[Outcome], seconds: float, root: Path, say: Callable[
                 counts = folders.setdefault(path.parent, [0, 0])
                 counts[0] += 1
                 counts[1] += outcome.new
-    told = [f"{many} in {in_words(folder, root)}/ ({new} new, {many - new} as published)"
-            if folder == root / "figures" else f"{many} in {in_words(folder, root)}/"
+    told = [f"{many} in {_place(folder, root)}/ ({new} new, {many - new} as published)"
+            if folder == root / "figures" else f"{many} in {_place(folder, root)}/"
             for folder, (many, new) in folders.items()]  # fmt: skip
-    say(f"{sum(many for many, _ in folders.values())} figures made{': ' if told else ''}{', '.join(told)}")
+    echo(f"{sum(many for many, _ in folders.values())} figures made{': ' if told else ''}{', '.join(told)}")
+
+
+def _place(folder: Path, root: Path) -> Path:
+    return folder.relative_to(root) if folder.is_relative_to(root) else folder
