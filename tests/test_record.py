@@ -26,6 +26,7 @@ from vae_core.regenerate.reproduce import _expected, reproduce
 from vae_core.regenerate.verify import verify
 
 NAME = "00_draws"
+LEFT = "what is published is not what its run here left"
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -385,7 +386,7 @@ def test_an_entry_that_is_edited_by_hand_is_noticed_and_made_again(
     why = "its entry in record.json was changed by hand"
     stale, to_run = reasons(small)
     assert why in stale
-    assert to_run == (["not run in this checkout yet"] if clone else stale)
+    assert to_run == (["not run in this checkout yet"] if clone else [LEFT, *stale])
     outcome, emitted = run(small)
     assert outcome.new
     assert emitted == [f"00_draws: replaced: {why}"]
@@ -478,7 +479,7 @@ def test_another_machine_s_last_digits_replace_nothing(small: Path) -> None:  # 
     before = elsewhere(2.0015)
     stale, to_run = reasons(small)  # whole, as git may bring it, but not what the run in this checkout left
     assert stale == []
-    assert to_run == ["what is published is not what its run here left"]
+    assert to_run == [LEFT]
     outcome, emitted = run(small, **drawn, alt="a 2.0")
     assert (outcome.published, outcome.new, emitted) == (True, False, [])
     assert contents(small) == before

@@ -8,21 +8,12 @@ from typing import Any
 import click
 
 from vae_core import __version__
-from vae_core.cli.runs import (
-    FOLDER,
-    compare,
-    engine_options,
-    evaluate,
-    export,
-    limit_option,
-    one_line_errors,
-    runs,
-    size_option,
-)
+from vae_core.cli import runs
+from vae_core.cli.runs import FOLDER, engine_options, limit_option, one_line_errors, size_option
 from vae_core.cli.sweep import sweep
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__)
 def main() -> None:
     """Images from variational autoencoders: regenerate the figures, look at what is there."""
@@ -35,8 +26,8 @@ def main() -> None:
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 
-for about_runs in (runs, evaluate, compare, export, sweep):
-    main.add_command(about_runs)
+for command in (runs.runs, runs.evaluate, runs.compare, runs.export, sweep):
+    main.add_command(command)
 
 
 @main.command()
@@ -79,11 +70,9 @@ def status(figure: Path | None) -> None:
 def verify(names: tuple[str, ...], **where: Any) -> None:
     """Draw the figures of notebooks again, into build/verify/, and compare them with the published ones.
 
-    With the recorded inputs, where only the machine may differ, numbers are the same within a thousandth where one
-    seed determines them, over several seeds within twice the standard error of their difference, and within a
-    tolerance where one is stated; a picture while at most 15% of its pixels differ by more than 32 of 255 levels. With
-    other code, parameters, versions or data it is a thousandth and 0.5%. Saved runs are not reused. Exit
-    code 1 where they differ. NAMES as for reproduce.
+    Where only the machine may differ, a number may by its tolerance, and a picture in 15% of its pixels; with other
+    code, parameters, versions or data it is a thousandth and 0.5%. Saved runs are not reused. Exit code 1 where they
+    differ. NAMES as for reproduce.
     """
     from vae_core.regenerate.verify import verify as run
 
@@ -132,27 +121,17 @@ def data(name: str | None, root: Path | None, wait: bool, size: int | None) -> N
 
 @main.command()
 @click.argument("name")
-@click.option(
-    "--likelihood",
-    type=click.Choice(["bernoulli", "gaussian", "laplace", "logistic"]),
-    default="gaussian",
-    show_default=True,
-)
-@click.option(
-    "--sigma",
-    default="0.7071",
-    show_default="0.7071, the sum of squares",
-    help="A number, learned, optimal (gaussian only), or mean-of-squares.",
-)
-@click.option("--beta", type=float, default=1.0, show_default=True, help="Weight of the KL.")
+@click.option("--likelihood", type=click.Choice(["bernoulli", "gaussian", "laplace", "logistic"]), default="gaussian")
+@click.option("--sigma", default="0.7071", help="A number, learned, optimal (gaussian only), or mean-of-squares.")
+@click.option("--beta", type=float, default=1.0, help="Weight of the KL.")
 @limit_option
 @size_option
 @one_line_errors
 def forecast(name: str, likelihood: Any, sigma: str, beta: float, limit: int | None, size: int | None) -> None:
     """Say before any training whether a VAE on the data set or folder NAME must collapse.
 
-    A model that has collapsed draws the same average for every latent vector. "certain" is proven for
-    every encoder and decoder, "escapes" for the best ones; between the two it is undecided.
+    A collapsed model draws the same average for every latent vector. "certain" is proven for every encoder and
+    decoder, "escapes" for the best ones; between the two it is undecided.
 
     \b
     vae-core forecast cifar10 --limit 25 --sigma mean-of-squares
@@ -183,7 +162,6 @@ def forecast(name: str, likelihood: Any, sigma: str, beta: float, limit: int | N
     "--preset",
     type=click.Choice(["fast", "post", "full"]),
     default="post",
-    show_default=True,
     help="fast: seconds, for a look; post: the published figures; full: more seeds and sweeps.",
 )
 @click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a notebook parameter.")
@@ -195,12 +173,10 @@ def forecast(name: str, likelihood: Any, sigma: str, beta: float, limit: int | N
 def reproduce(names: tuple[str, ...], **options: Any) -> None:
     """Execute notebooks headlessly and regenerate their figures.
 
-    NAMES are notebooks, such as 01_latent_dimension or just 01; without any, all of them. Only the
-    preset "post" with unchanged parameters and the named data writes to figures/ and to the outputs in notebooks/;
-    anything else stays under build/. A notebook is fresh, and not run again, while its code cells, parameters, the
-    package, versions, data and figures are those of its last success in this checkout. A published figure is replaced
-    only if a number of its notebook has changed by more than another machine would change it, or if it looks
-    different. The same bytes come out whatever the number of jobs and the engine.
+    NAMES are notebooks, such as 01_latent_dimension or just 01; without any, all that have not run in this checkout as
+    they are. Only the preset "post" with unchanged parameters and the named data writes to figures/ and notebooks/,
+    and only where a number has changed by more than another machine would change it, or a figure looks different;
+    anything else stays under build/. The same bytes come out whatever the number of jobs and the engine.
 
     \b
     vae-core reproduce 01 04            two of them, if they are not fresh

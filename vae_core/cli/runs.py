@@ -49,11 +49,7 @@ def engine_options(command: Callable) -> Callable:
 
     @click.option("--jobs", type=click.IntRange(1), help="At once; as many as cores and memory carry if not given.")
     @click.option(
-        "--engine",
-        type=click.Choice(["local", "dask"]),
-        default="local",
-        show_default=True,
-        help="dask: a cluster started on this machine, with --jobs workers.",
+        "--engine", type=click.Choice(["local", "dask"]), default="local", help="dask: a cluster started here."
     )
     @click.option("--scheduler", metavar="ADDRESS", help="Run on the Dask cluster of tcp://HOST:PORT.")
     @functools.wraps(command)
@@ -67,7 +63,7 @@ def engine_options(command: Callable) -> Callable:
 
 def measure_options(command: Callable) -> Callable:
     """On which images saved runs are measured, and how."""
-    samples = click.option("--samples", type=click.IntRange(1), default=500, show_default=True, help="Of the bound.")
+    samples = click.option("--samples", type=click.IntRange(1), default=500, help="Of the bound.")
     as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
     for option in (samples, as_json, size_option, limit_option, data_option):
         command = option(command)
@@ -150,9 +146,7 @@ def measured(paths: tuple[Path, ...], name: str | None, limit: int | None, size:
 def evaluate(run: Path, as_json: bool, **options: Any) -> None:
     """Measure the run saved in the folder RUN on test images: likelihoods, latents, image quality.
 
-    \b
-    vae-core evaluate runs/0123456789abcdef0123
-    vae-core evaluate runs/0123456789abcdef0123 --data holiday --size 32 --json
+    For example: vae-core evaluate runs/0123456789abcdef0123 --data holiday --size 32 --json
     """
     from vae_core.scores import table, to_json
 
