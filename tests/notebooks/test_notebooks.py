@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 from conftest import CHECKOUT, copy_checkout
 from test_project import faults_of_page
+from test_reproduce import DRAW, PARAMETERS, small, write_pair  # noqa: F401
 
 from vae_core.data import data_root, on_disk
 from vae_core.files import sha256
@@ -118,16 +119,18 @@ def test_plain_papermill_from_any_folder_draws_the_same_bytes_and_leaves_the_pub
 
 
 def test_without_data_and_network_the_embedded_set_stands_in_and_says_so(
-    checkout: Path, tmp_path: Path, monkeypatch
-) -> None:
-    """An empty data folder and a proxy that refuses: the notebook runs, and publishes nothing."""
+    small: Path, tmp_path: Path, monkeypatch  # noqa: F811
+) -> None:  # fmt: skip
+    """An empty data folder and a proxy that refuses: the notebook runs with its defaults, and publishes nothing."""
     monkeypatch.setenv("VAE_CORE_DATA", str(tmp_path / "empty"))
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    lines: list[str] = []
-    [outcome] = reproduce([SAME], checkout=checkout, preset="fast", parameters=[("counts", "25")], echo=lines.append)
+    draw = DRAW.replace("load_images(data)", "load_images(data, substitute=True)")
+    parameters = PARAMETERS.replace("photos-sample", "cifar10")
+    write_pair(small / "notebooks", "00_draws", draw, figures=("figure_{names}",), parameters=parameters)
+    [outcome] = reproduce(checkout=small, echo=lambda _: None)
     assert outcome.error is None
-    outputs = json.loads((checkout / "build" / "figures" / "record.json").read_text())[SAME]["outputs"]
-    assert {facts["source"].split(":")[0] for facts in outputs.values()} == {"photos-sample"}
+    assert outcome.aside == "made from photos-sample, not cifar10"
+    assert not list((small / "figures").iterdir())
     executed = outcome.output.read_text()
     assert "photos-sample (32x32 crops of photographs that come with scikit-image) stands in for cifar10" in executed
