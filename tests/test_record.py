@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -310,6 +311,20 @@ def test_the_notebook_is_published_with_its_outputs_and_the_py_stays_the_newer(s
     assert contents(small) == before
     run(small, text="another\n", republish=True)
     assert b"another" in pair.read_bytes()
+
+
+def test_make_sync_brings_the_sources_of_a_pair_together_and_keeps_the_outputs(small: Path) -> None:  # noqa: F811
+    run(small)
+    text = small / "notebooks" / f"{NAME}.py"
+    before = outputs_digest(text.with_suffix(".ipynb").read_text())
+    text.write_text(text.read_text() + "\n# %% [markdown]\n# More prose.\n")
+    line = re.search(r"^sync:.*\n\t(.*)$", (CHECKOUT / "Makefile").read_text(), re.M)[1]
+    line = line.replace("$(BIN)/jupytext", f"{sys.executable} -m jupytext")
+    subprocess.run(line, shell=True, cwd=small, check=True, capture_output=True)
+    [notebook] = find_notebooks(small)  # whose halves agree
+    assert "More prose." in notebook.text
+    assert outputs_digest(notebook.text) == before
+    assert reasons(small) == ([], [])
 
 
 def test_a_pair_that_is_edited_while_it_runs_is_not_overwritten(small: Path, monkeypatch) -> None:  # noqa: F811
