@@ -548,13 +548,18 @@ def test_verifying_says_what_it_compared(small: Path) -> None:  # noqa: F811
     assert "NOT the same: its entry in record.json was changed by hand" in compared()
 
 
-def test_an_svg_or_figure_that_cannot_be_written_leaves_all_as_it_was(small: Path) -> None:  # noqa: F811
+def test_a_figure_that_cannot_be_written_leaves_all_as_it_was(small: Path, monkeypatch) -> None:  # noqa: F811
     run(small)
     before = contents(small)
     (small / "figures" / "figure_2.png").unlink()
     (small / "figures" / "figure_2.png").mkdir()
+    outcomes: list[Outcome] = []
+    monkeypatch.setattr(
+        "test_record.Outcome", lambda *given, **more: outcomes.append(record.Outcome(*given, **more)) or outcomes[-1]
+    )
     with pytest.raises(OSError, match=r"cannot|figure_2"):
         run(small, level=0.9)
+    assert (outcomes[0].published, outcomes[0].figures) == (False, [])
     left = contents(small)
     assert left == {name: content for name, content in before.items() if name != "figures/figure_2.png"}
 

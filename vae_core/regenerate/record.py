@@ -135,7 +135,7 @@ def stale(notebook: Notebook, root: Path) -> list[str]:
     for name, facts in outputs.items():
         if not (folder / name).exists():
             reasons.append(f"figures/{name} is missing")
-        elif not facts or facts["sha256"] != files.sha256(folder / name):
+        elif not facts or facts.get("sha256") != files.sha256(folder / name):
             reasons.append(f"figures/{name} is {'another file' if facts else 'not in the record'}")
     other = published and outputs_digest(notebook.text) != published.get("notebook")
     return reasons + ([f"notebooks/{notebook.name}.ipynb has other outputs"] if other else [])
@@ -252,15 +252,11 @@ def publish(
     if target or not outcome.aside:
         outcome.differences = _compare(new, figures, published, notebook.name, emit, verifying=bool(target))
     outcome.new = bool(outcome.aside or republish or outcome.differences)
-    outcome.published, outcome.figures = not outcome.aside, [folder / name for name in figures]
     contents = {folder / name: content for name, content in figures.items()} if outcome.new else {}
     if not outcome.new:
         new = before | ({"agreed": new["inputs"]} if changes(latest(before), new["inputs"]) else {})
-    if (
-        outcome.published
-        and outcome.output
-        and (outcome.new or outputs_digest(notebook.text) != before.get("notebook"))
-    ):
+    lost = outcome.new or outputs_digest(notebook.text) != before.get("notebook")
+    if lost and outcome.output and not outcome.aside:
         page = with_outputs(notebook.text, outcome.output.read_text(encoding="utf-8"))
         contents[notebook.path], new["notebook"] = page.encode(), outputs_digest(page)
     records = files.read_json(folder / "record.json") | {notebook.name: sealed(new)}
@@ -271,6 +267,7 @@ def publish(
         place = published if preset == "full" and facts["source"].split(":")[0] in asked else folder
         contents[place / "data" / f"sweep_{name}.json"] = files.to_json(origin | facts)
     files.write_all(contents)
+    outcome.published, outcome.figures = not outcome.aside, [folder / name for name in figures]
     if notebook.path in contents:
         os.utime(notebook.path.with_suffix(".py"))  # the newer of the pair, so that Jupyter opens both
     if outcome.published:
