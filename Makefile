@@ -4,7 +4,7 @@ INSTALL := -c requirements.lock -e .[dev]
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: figures test lab check sync bench stress browser clean
+.PHONY: figures test lab check sync bench readme stress browser clean
 figures: $(READY)  ## make the figures: notebooks that did not run here as they are; FORCE=1: all
 	$(BIN)/vae-core reproduce $(if $(FORCE),--force)
 
@@ -17,14 +17,17 @@ lab: $(READY)  ## JupyterLab on notebooks/
 check: $(READY)  ## format, lint, types, notebook pairs in sync
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/python -m pytest -q tests/test_project.py
 
-sync: $(READY)  ## bring each notebook pair together, the newer half wins
-	$(BIN)/jupytext --sync notebooks/*.py && $(BIN)/jupyter nbconvert --clear-output --inplace notebooks/*.ipynb
+sync: $(READY)  ## bring each notebook pair together: the newer half wins, outputs stay
+	$(BIN)/jupytext --sync notebooks/*.py && touch notebooks/*.py
 
 bench: $(READY)  ## what is timed, half an hour: a likelihood bound, many small models, latent sliders, notebooks
 	$(BIN)/python benchmarks/nll_speed.py && $(BIN)/python benchmarks/ensemble_speed.py && $(BIN)/python benchmarks/explorer_latency.py && $(BIN)/python benchmarks/reproduce.py
 
-stress: $(READY)  ## kill -9 twenty times in the middle of the notebooks, and see that nothing is lost: half an hour
-	$(BIN)/python tests/stress.py
+readme: $(READY)  ## put the recorded numbers and alt texts into README.md
+	$(BIN)/python tests/readme.py
+
+stress: $(READY)  ## kill -9 at many moments, twenty times in the real notebooks, and see that nothing is lost: half an hour
+	$(BIN)/python -m pytest -m stress && $(BIN)/python tests/stress.py
 
 browser:  ## install what the browser tests need (Debian, Ubuntu)
 	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium)

@@ -31,7 +31,11 @@ def shared_data() -> Path:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A copy of the checkout in which a test may run and break things."""
-    copy = tmp_path / "checkout"
+    return copy_checkout(tmp_path / "checkout")
+
+
+def copy_checkout(copy: Path) -> Path:
+    """The checkout's notebooks, and what they load, at another place."""
     shutil.copytree(CHECKOUT / "notebooks", copy / "notebooks", ignore=shutil.ignore_patterns(".ipynb*", "build"))
     shutil.copytree(CHECKOUT / "benchmarks" / "results", copy / "benchmarks" / "results")  # notebook 05 shows them
     shutil.copy(CHECKOUT / "pyproject.toml", copy)

@@ -60,7 +60,7 @@ def files_of(root: Path) -> dict[str, str]:
     return {
         str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted((root / "figures").rglob("*"))
-        if path.is_file() and path.name != "inputs.json"
+        if path.is_file() and path.name != "record.json"
     }
 
 

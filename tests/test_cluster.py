@@ -302,7 +302,7 @@ def test_a_worker_with_other_code_publishes_nothing(clusters: list[Cluster], tmp
     finally:
         cluster.stop()
     assert outcome.error == "the code of vae_core changed while it ran, or is another where it ran"
-    assert not (root / "figures" / "manifest.json").exists()
+    assert not (root / "figures" / "record.json").exists()
 
 
 @pytest.mark.parametrize(("address", "why"), [

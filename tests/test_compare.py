@@ -1,5 +1,6 @@
 import io
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ def test_numbers_that_are_no_number_and_claims_of_one_side() -> None:
     nan = ONE | {"value": math.nan}
     assert compare.numbers([nan], [nan]) == []
     assert len(compare.numbers([nan], [ONE])) == len(compare.numbers([ONE], [nan])) == 1
-    assert compare.numbers([ONE], [STATED]) == ["no number published for bound", "no number made for most"]
+    assert compare.numbers([ONE], [STATED]) == ["no number published for bound", "no number measured for most"]
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -85,22 +86,26 @@ def test_a_picture_is_another_when_many_pixels_are_plainly_others(same_inputs: b
     assert not same(png(np.random.default_rng(0).integers(0, 256, GREY.shape))[:-5000])  # cut short
 
 
-def test_figures_are_compared_with_their_files_entries_and_texts() -> None:
+def test_figures_are_compared_with_their_files_entries_and_texts(tmp_path: Path) -> None:
     def facts(**more: str) -> dict:
         return {"alt": "A bar of 1.5.", "caption": "3 seeds.", "sha256": digest(png(GREY))} | more
 
-    def told(made: dict, published: dict, *, now: dict | None = None, then: dict | None = None) -> list[str]:
-        return compare.figures(made, published, now or {"a.png": facts()}, then or {"a.png": facts()})
+    def difference(new: bytes | None, published: bytes | None, *, recorded: bool = True, **now: str) -> str:
+        (tmp_path / "a.png").unlink(missing_ok=True)
+        if published is not None:
+            (tmp_path / "a.png").write_bytes(published)
+        return compare.figure(new, facts(**now), tmp_path / "a.png", facts() if recorded else None)
 
-    same = {"a.png": png(GREY)}
-    assert told(same, same) == []
-    assert told({"a.png": with_other_pixels(9)}, same, now={"a.png": facts(alt="A bar of -0.25.", sha256="")}) == []
-    assert told(same, same, now={"a.png": facts(alt="A line of 1.5.")}) == ["a.png has another text"]
-    assert told({"a.png": png(255 - GREY)}, same) == ["a.png looks different"]
-    assert told(same, {"a.png": with_other_pixels(1)}) == ["a.png was another file than its entry says"]
-    assert told(same, {}, then={"b.png": facts()}) == ["a.png is new"]
-    assert told(same, {"a.png": None}) == ["a.png is new"]
-    assert told({}, same) == ["a.png is no longer made"]
+    same = png(GREY)
+    assert difference(same, same) == ""
+    assert difference(with_other_pixels(9), same, alt="A bar of -0.25.") == ""
+    assert difference(same, same, alt="A line of 1.5.") == "has another text"
+    assert difference(same, same, caption="3 runs.") == "has another text"
+    assert difference(png(255 - GREY), same) == "looks different"
+    assert difference(same, with_other_pixels(1)) == "was another file than its entry says"
+    assert difference(same, same, recorded=False) == "is new"
+    assert difference(same, None) == "is new"
+    assert difference(None, same) == "is no longer drawn"
 
 
 def test_a_page_is_another_when_its_words_are() -> None:

@@ -103,7 +103,7 @@ def test_package_code_that_changes_while_a_notebook_runs_is_noticed(tmp_path: Pa
     done = run(root, "reproduce", env=os.environ | {"PYTHONPATH": str(more)})
     assert done.returncode == 1
     assert "failed: 00_edits: the code of vae_core changed while it ran" in done.stdout, done.stdout
-    assert not (root / "figures" / "manifest.json").exists()
+    assert not (root / "figures" / "record.json").exists()
 
 
 def test_the_first_notebook_may_fetch_the_data(tmp_path: Path) -> None:

@@ -37,14 +37,13 @@ def quietly(_: str) -> None:
 def test_what_a_run_publishes(published_checkout: Path) -> None:
     root = published_checkout
     assert pictures(root).keys() == {"figure_1.png", "figure_2.png", "chart.png"}
-    entry = json.loads((root / "figures" / "manifest.json").read_text())["figure_1.png"]
-    assert entry["notebook"] == "00_draws"
+    entry = json.loads((root / "figures" / "record.json").read_text())["00_draws"]
     settings = {"data": "photos-sample", "epochs": 3, "rate": 0.5, "names": "1,2", "quick": False, "seed": 0}
-    assert entry["parameters"] == settings
-    assert entry["source"].startswith("photos-sample:")
-    assert (entry["threads"], entry["seed"], entry["alt"], entry["caption"]) == (1, 0, "alt", "caption")
-    results = json.loads((root / "figures" / "data" / "results.json").read_text())
-    assert results["00_draws"] == [{"claim": "epochs", "value": 3, "command": "vae-core reproduce 00_draws"}]
+    assert entry["inputs"]["parameters"] == settings
+    facts = entry["outputs"]["figure_1.png"]
+    assert facts["source"].startswith("photos-sample:")
+    assert (facts["alt"], facts["caption"]) == ("alt", "caption")
+    assert entry["numbers"] == [{"claim": "epochs", "value": 3}]
     executed = json.loads((root / "build" / "notebooks" / "00_draws.ipynb").read_text())
     assert all(cell["execution_count"] for cell in executed["cells"])
     assert "application/vnd.jupyter.widget-state+json" not in executed["metadata"].get("widgets", {})
@@ -74,7 +73,7 @@ def test_playing_and_the_same_again_change_nothing(published: Path) -> None:
     assert {path: path.read_bytes() for path in before} == before
     played = published / "build" / "figures"
     assert (played / "figure_1.png").read_bytes() != before[published / "figures" / "figure_1.png"]
-    assert json.loads((played / "manifest.json").read_text())["figure_1.png"]["parameters"]["epochs"] == 7
+    assert fresh.entry(played, "00_draws")["inputs"]["parameters"]["epochs"] == 7
     assert lines.count("00_draws is not published: not the published settings") == 1
     assert lines.count("not published: 00_draws: not the published settings") == 1
     reproduce(["00"], checkout=published, force=True, echo=lines.append)
@@ -167,7 +166,7 @@ def test_full_runs_the_sweeps_first_and_notebooks_load_their_results(
     path.write_text(json.dumps(facts | {"package": "other"}) + "\n")
     told = run_here(root, "status").stdout
     assert re.search(r"^  sweep tiny +not measured by this code: the code of vae_core$", told, re.MULTILINE)
-    for content, why in (('{"rows": []}', "no record of its code"), ("{", ".*sweep_tiny.json is not JSON")):
+    for content, why in (('{"rows": []}', "no record of how they were made"), ("{", ".*sweep_tiny.json is not JSON")):
         path.write_text(content)
         told = run_here(root, "status").stdout
         assert re.search(rf"^  sweep tiny +not measured by this code: {why}", told, re.MULTILINE)
@@ -444,10 +443,10 @@ def test_a_pair_half_missing_or_damaged_is_named(small: Path) -> None:  # noqa: 
 
 
 def test_status_knows_each_figure(published: Path, small: Path) -> None:  # noqa: F811
-    assert run_here(small, "status").stdout.count("missing: run vae-core reproduce 00_draws") == 2
-    assert run_here(published, "status").stdout.count("from photos-sample:") == 3
+    assert run_here(small, "status").stdout.count("is missing") == 2
+    assert run_here(published, "status").stdout.count(" photos-sample:") == 3
     (published / "figures" / "figure_1.png").write_bytes(b"other")
-    assert "not the file of the manifest" in run_here(published, "status").stdout
+    assert "figures/figure_1.png is another file" in run_here(published, "status").stdout
     assert run_here(published / "notebooks", "status").exit_code == 0  # from any folder below
 
 

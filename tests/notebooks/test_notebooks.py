@@ -1,117 +1,136 @@
-"""The real notebooks, executed with papermill."""
+"""The real notebooks, executed with papermill: each once with its preset "fast", and two of them once more."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-from conftest import CHECKOUT
+from conftest import CHECKOUT, copy_checkout
+from test_project import faults_of_page
+from test_reproduce import DRAW, PARAMETERS, small, write_pair  # noqa: F401
 
+from vae_core.data import data_root, on_disk
 from vae_core.files import sha256
+from vae_core.regenerate.notebook import find_notebooks, with_outputs
+from vae_core.regenerate.record import Outcome
 from vae_core.regenerate.reproduce import reproduce
 
 pytestmark = pytest.mark.notebook
+SAME = "02_cifar_blur"  # which is run twice
 
 
 def digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_all_notebooks_run_and_two_runs_give_the_same_bytes(checkout: Path, shared_data: Path) -> None:
-    import shutil
+class Run(NamedTuple):
+    """What became of all notebooks."""
 
-    seen = []
-    for _ in range(2):
-        outcomes = reproduce(checkout=checkout, preset="fast")
-        assert [outcome.error for outcome in outcomes] == [None] * 6
-        assert max(outcome.peak_bytes for outcome in outcomes) < 2e9
-        seen.append(digests(checkout / "build" / "figures"))
-        del seen[-1]["data/inputs.json"]  # holds seconds
-        executed = [json.loads(path.read_text()) for path in sorted((checkout / "build" / "notebooks").glob("*.ipynb"))]
-        shutil.rmtree(checkout / "build")
-    assert seen[0] == seen[1]
-    assert len([name for name in seen[0] if name.endswith(".png")]) == 30
-    assert {path.name for path in (checkout / "figures").iterdir()} == {"data"}
-    for notebook in executed:
-        code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-        shown = {kind for cell in code for output in cell["outputs"] for kind in output.get("data", {})}
-        assert {"image/png", "text/markdown", "text/html"} <= shown
-        assert "application/vnd.jupyter.widget-view+json" not in shown  # a widget is dead without its kernel
-        assert not notebook["metadata"].get("widgets")
-        assert "srcdoc=" in json.dumps(code)
-    text = json.dumps(executed)
-    assert text.count("Not the post's setting: no verdict.") == 8
+    root: Path
+    outcomes: list[Outcome]
+    before: dict[str, str]  # digests of the published set
+
+    @property
+    def record(self) -> dict:
+        return json.loads((self.root / "build" / "figures" / "record.json").read_text())
+
+    def executed(self, name: str) -> dict:
+        return json.loads((self.root / "build" / "notebooks" / f"{name}.ipynb").read_text())
 
 
-def test_a_notebook_quotes_the_sweeps_of_its_checkout(checkout: Path) -> None:
+@pytest.fixture(scope="module")
+def fast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """All notebooks, two at a time, in a checkout whose sweep of latent dimensions has rows that nobody measured."""
+    root = data_root().resolve()
+    if not (on_disk("mnist", root) and on_disk("cifar10", root)):
+        pytest.skip(f"needs MNIST and CIFAR-10 under {root}: vae-core data mnist && vae-core data cifar10")
+    checkout = copy_checkout(tmp_path_factory.mktemp("fast") / "checkout")
     sweep = checkout / "figures" / "data" / "sweep_latent_dimension.json"
     facts = json.loads(sweep.read_text())
-    facts["rows"] = [row | {"nll": row["nll"] + 1000} for row in facts["rows"] if row["dim"] < 3]
+    facts["rows"] = [row | {"nll": row["nll"] + 1000} for row in facts["rows"]]
     sweep.write_text(json.dumps(facts))
-    published = digests(checkout / "figures")
-    small = {"data": "digits-sample", "images": 500, "latent_dims": 2, "epochs": 1}
-    given = [(key, str(value)) for key, value in small.items()]
-    [outcome] = reproduce(["01"], checkout=checkout, preset="fast", parameters=given)
-    assert outcome.error is None
-    quoted = json.loads((checkout / "build" / "figures" / "data" / "results.json").read_text())["01_latent_dimension"]
-    nll = {row["claim"]: row["value"] for row in quoted if row["claim"].startswith("sweep: NLL")}
-    assert set(nll) == {f"sweep: NLL at {d} latent dimensions" for d in (1, 2)}
-    assert min(nll.values()) > 1000
-    assert digests(checkout / "figures") == published  # such a run publishes nothing
+    before = digests(checkout / "figures") | digests(checkout / "notebooks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("VAE_CORE_FIGURES", raising=False)
+        outcomes = reproduce(checkout=checkout, preset="fast", jobs=2)
+    yield Run(checkout, outcomes, before)
+    shutil.rmtree(checkout)
 
 
-def test_the_exercises_in_code_run(checkout: Path, shared_data: Path) -> None:
-    """The lines of code that "Try it" asks for in notebooks 02, 03 and 04: one more recipe, or step."""
-    for name, line, recipe in (
-        ("02_cifar_blur", "recipes = {", '"a tenth": math.sqrt(1 / 20)'),
-        ("03_batch_average", "recipes = {", '"threshold": math.sqrt(97)'),
-        ("04_sharper_images", "changes = RUNGS | {", '"half beta": {"beta": 0.5}'),
-    ):
-        for half in (".py", ".ipynb"):
-            path = checkout / "notebooks" / f"{name}{half}"
-            text = path.read_text()
-            assert recipe.replace('"', '"' if half == ".py" else '\\"') in text  # as the exercise says
-            assert text.count(line) == 1
-            path.write_text(text.replace(line, line + (recipe if half == ".py" else recipe.replace('"', '\\"')) + ", "))
-    outcomes = reproduce(["02", "03", "04"], checkout=checkout, preset="fast")
-    assert [outcome.error for outcome in outcomes] == [None, None, None]
+def test_all_notebooks_run_and_publish_nothing(fast: Run) -> None:
+    assert [outcome.error for outcome in fast.outcomes] == [None] * 6
+    assert max(outcome.peak_bytes for outcome in fast.outcomes) < 2e9
+    assert digests(fast.root / "figures") | digests(fast.root / "notebooks") == fast.before
+    drawn = {path.name for path in (fast.root / "build" / "figures").glob("*.png")}
+    declared = {f"{f}.png" for o in fast.outcomes for f in o.notebook.figures(o.settings)}
+    assert drawn >= declared
+    assert len(declared) >= 25
+    assert drawn == {name for entry in fast.record.values() for name in entry["outputs"] if name.endswith(".png")}
 
 
-def test_plain_papermill_from_any_folder_leaves_the_published_figures_alone(tmp_path: Path, monkeypatch) -> None:
-    """The command of the README, on the embedded data, in a folder that is not the checkout."""
+def test_pages_show_pictures_and_tables_and_are_clean_when_published(fast: Run) -> None:
+    for outcome in fast.outcomes:
+        executed = fast.executed(outcome.notebook.name)
+        code = [cell for cell in executed["cells"] if cell["cell_type"] == "code"]
+        shown = {kind for cell in code for output in cell["outputs"] for kind in output.get("data", {})}
+        assert "image/png" in shown
+        assert shown & {"text/html", "text/markdown"}
+        assert "application/vnd.jupyter.widget-view+json" not in shown  # a widget is dead without its kernel
+        assert not executed["metadata"].get("widgets")
+        page = with_outputs(outcome.notebook.text, json.dumps(executed))
+        assert faults_of_page(page, {}) == []
+        assert page.count('"image/png": "') >= len(outcome.notebook.figures(outcome.settings)) // 2
+        assert len(page) < 1.3e6
+
+
+def test_a_notebook_quotes_the_sweeps_of_its_checkout(fast: Run) -> None:
+    numbers = fast.record["01_latent_dimension"]["numbers"]
+    nll = [row["value"] for row in numbers if row["claim"].startswith("sweep: NLL")]
+    assert len(nll) >= 2
+    assert min(nll) > 1000
+
+
+def test_plain_papermill_from_any_folder_draws_the_same_bytes_and_leaves_the_published_figures_alone(
+    fast: Run, tmp_path: Path, monkeypatch
+) -> None:
+    """The command of the README, in a folder that is not the checkout; and so a second run of one notebook."""
     monkeypatch.delenv("VAE_CORE_FIGURES")
-    before = digests(CHECKOUT / "figures")
+    before = digests(CHECKOUT / "figures") | digests(CHECKOUT / "notebooks")
     output = tmp_path / "some" / "where" / "out.ipynb"
     output.parent.mkdir(parents=True)
-    command = [
-        sys.executable,
-        "-m",
-        "papermill",
-        str(CHECKOUT / "notebooks" / "01_latent_dimension.ipynb"),
-        str(output),
-    ]
-    # papermill makes a whole number of the last
-    words = ["-p", "epochs", "1", "-p", "data", "digits-sample", "-p", "images", "1000", "-p", "latent_dims", "2"]
-    subprocess.run([*command, *words], cwd=tmp_path, check=True, capture_output=True, timeout=200)
-    assert digests(CHECKOUT / "figures") == before
-    drawn = {path.name for path in (tmp_path / "build" / "figures").glob("*.png")}
-    assert {"latent_dim_2.png", "latent_plane.png"} <= drawn
-    assert "digits-sample" in output.read_text()
+    source = CHECKOUT / "notebooks" / f"{SAME}.ipynb"
+    [notebook] = find_notebooks(CHECKOUT, [SAME])
+    words = [word for key, value in notebook.presets["fast"].items() for word in ("-p", key, str(value))]
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    subprocess.run(
+        [sys.executable, "-m", "papermill", str(source), str(output), *words],
+        cwd=tmp_path, check=True, capture_output=True, timeout=500,
+        env=os.environ | threads | {"VAE_CORE_SWEEPS": str(CHECKOUT / "figures" / "data"), "VAE_CORE_DEVICE": "cpu"},
+    )  # fmt: skip
+    assert digests(CHECKOUT / "figures") | digests(CHECKOUT / "notebooks") == before
+    drawn = {path.name: sha256(path) for path in (tmp_path / "build" / "figures").glob("*.png")}
+    assert drawn == {n: f["sha256"] for n, f in fast.record[SAME]["outputs"].items() if n.endswith(".png")}
+    assert len(drawn) >= 4
 
 
 def test_without_data_and_network_the_embedded_set_stands_in_and_says_so(
-    checkout: Path, tmp_path: Path, monkeypatch
-) -> None:
-    """An empty data folder and a proxy that refuses: the notebook runs, and publishes nothing."""
+    small: Path, tmp_path: Path, monkeypatch  # noqa: F811
+) -> None:  # fmt: skip
+    """An empty data folder and a proxy that refuses: the notebook runs with its defaults, and publishes nothing."""
     monkeypatch.setenv("VAE_CORE_DATA", str(tmp_path / "empty"))
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    said: list[str] = []
-    [outcome] = reproduce(["03"], checkout=checkout, preset="fast", say=said.append)
+    draw = DRAW.replace("load_images(data)", "load_images(data, substitute=True)")
+    parameters = PARAMETERS.replace("photos-sample", "cifar10")
+    write_pair(small / "notebooks", "00_draws", draw, figures=("figure_{names}",), parameters=parameters)
+    [outcome] = reproduce(checkout=small, echo=lambda _: None)
     assert outcome.error is None
-    manifest = json.loads((checkout / "build" / "figures" / "manifest.json").read_text())
-    assert {entry["source"].split(":")[0] for entry in manifest.values()} == {"photos-sample"}
+    assert outcome.aside == "made from photos-sample, not cifar10"
+    assert not list((small / "figures").iterdir())
     executed = outcome.output.read_text()
     assert "photos-sample (32x32 crops of photographs that come with scikit-image) stands in for cifar10" in executed
-    assert "CIFAR-10, pair" not in executed

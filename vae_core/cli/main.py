@@ -8,32 +8,15 @@ from typing import Any
 import click
 
 from vae_core import __version__
-from vae_core.cli.runs import compare, engine_options, evaluate, export, one_line_errors, runs
+from vae_core.cli import runs
+from vae_core.cli.runs import FOLDER, engine_options, limit_option, one_line_errors, size_option
 from vae_core.cli.sweep import sweep
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__)
 def main() -> None:
-    """Images from variational autoencoders: regenerate the figures, look at what is there.
-
-    \b
-    vae-core reproduce            all notebooks, all published figures
-    vae-core reproduce 03 --preset fast
-                                  one notebook, in seconds, into build/figures/
-    vae-core status               which figures there are, and from what; what is stale
-    vae-core verify 03            make a notebook's figures again, and compare them with the published ones
-    vae-core figures --for-post DIR
-                                  the nine panels, as the post names its files
-    vae-core data                 which data sets there are, and where
-    vae-core forecast cifar10 --limit 25 --sigma mean-of-squares
-                                  whether a loss must make the model collapse
-    vae-core sweep latent_dimension --set model.latent_dim=2,4,10
-                                  many trainings, measured, as a table and a chart
-    vae-core evaluate FOLDER/RUN  all that is measured of a training that was kept
-    vae-core export FOLDER/RUN -o page.html
-                                  its latent sliders as a page without a server
-    """
+    """Images from variational autoencoders: regenerate the figures, look at what is there."""
     for name in ("stdout", "stderr"):  # either may have been closed by whoever started this
         setattr(sys, name, getattr(sys, name) or Path(os.devnull).open("w"))  # noqa: SIM115
     from vae_core.sources.torchvision_files import data_root
@@ -43,49 +26,39 @@ def main() -> None:
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 
-for about_runs in (runs, evaluate, compare, export, sweep):
-    main.add_command(about_runs)
+for command in (runs.runs, runs.evaluate, runs.compare, runs.export, sweep):
+    main.add_command(command)
 
 
 @main.command()
-@click.argument("figure", required=False, type=click.Path(path_type=Path))
+@click.argument("figure", required=False, type=FOLDER)
 @one_line_errors
 def status(figure: Path | None) -> None:
-    """Show each notebook, whether its published figures are those that it would make now, and where they come from.
+    """Show each notebook, whether its published figures are those that it would draw now, and where they come from.
 
     With a FIGURE, such as figures/phase_diagram.png: all that this very file was made from, and the command that
-    remakes it.
+    draws it again.
     """
-    from vae_core import files
-    from vae_core.regenerate import record as fresh
+    from vae_core.regenerate import record
     from vae_core.regenerate.notebook import find_checkout, find_notebooks, left_alone
 
     root = find_checkout()
-    fresh.check_package(root)
+    record.check_package(root)
     if figure is not None:
-        click.echo("\n".join(fresh.story(figure, root)))
+        click.echo("\n".join(record.describe_figure(figure, root)))
         return
-    manifest = files.read_json(root / "figures" / "manifest.json")
     for notebook in find_notebooks(root):
-        reasons = fresh.stale(notebook, root)
-        here = "it ran in this checkout" if not fresh.to_run(notebook, root) else "not run in this checkout as it is"
-        click.echo(f"{notebook.name}: {'stale: ' + fresh.few(reasons) if reasons else 'fresh'}; {here}")
+        reasons = record.stale(notebook, root)
+        here = "not run in this checkout as it is" if record.to_run(notebook, root) else "it ran in this checkout"
+        click.echo(f"{notebook.name}: {'stale' if reasons else 'fresh'}; {here}")
+        for reason in reasons:
+            click.echo(f"  {reason}")
         for name in notebook.sweeps:
-            otherwise = fresh.measured_otherwise(name, root)
-            state = f"not measured by this code: {fresh.few(otherwise)}" if otherwise else "measured by this code"
+            changes = record.sweep_changes(name, root)
+            state = f"not measured by this code: {record.abridge(changes)}" if changes else "measured by this code"
             click.echo(f"  {'sweep ' + name:<28} {state}")
-        for name in notebook.figures(notebook.parameters):
-            path = root / "figures" / f"{name}.png"
-            entry = manifest.get(path.name)
-            if not path.exists():
-                state = "missing: run vae-core reproduce " + notebook.name
-            elif entry is None:
-                state = "not in the manifest"
-            elif entry["sha256"] != files.sha256(path):
-                state = "not the file of the manifest"
-            else:
-                state = f"from {entry['source']}"
-            click.echo(f"  {name:<28} {state}")
+        for name, facts in record.entry(root / "figures", notebook.name).get("outputs", {}).items():
+            click.echo(f"  {name:<28} {facts['source']}")
     if others := left_alone(root):
         click.echo(others)
 
@@ -95,26 +68,24 @@ def status(figure: Path | None) -> None:
 @engine_options
 @one_line_errors
 def verify(names: tuple[str, ...], **where: Any) -> None:
-    """Make the figures of notebooks again, into build/verify/, and compare them with the published ones.
+    """Draw the figures of notebooks again, into build/verify/, and compare them with the published ones.
 
-    With the recorded inputs, where only the machine may be another, numbers are the same within a thousandth where one
-    seed determines them, over several seeds within twice the standard error of their difference, and within a
-    tolerance where one is stated; a picture while at most 15% of its pixels differ by more than 32 of 255 levels. With
-    other code, parameters, versions or data it is a thousandth and 0.5%. Trainings that were kept are not reused. Exit
-    code 1 where they differ. NAMES as for reproduce.
+    Where only the machine may differ, a number may by its tolerance, and a picture in 15% of its pixels; with other
+    code, parameters, versions or data it is a thousandth and 0.5%. Saved runs are not reused. Exit code 1 where they
+    differ. NAMES as for reproduce.
     """
     from vae_core.regenerate.verify import verify as run
 
-    sys.exit(0 if run(names, say=click.echo, **where) else 1)
+    sys.exit(0 if run(names, echo=click.echo, **where) else 1)
 
 
 @main.command()
-@click.option("--for-post", "folder", required=True, metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--for-post", "folder", required=True, metavar="DIR", type=FOLDER)
 @one_line_errors
 def figures(folder: Path) -> None:
-    """Write the nine published panels under the post's own file names, ready to be put into it.
+    """Copy the nine published panels, under the post's own file names, ready to be put into it.
 
-    PNG and lossless WebP, 720 and 1440 pixels wide; figures.md has ready lines with alt text and caption.
+    figures.md has ready lines with alt text and caption.
     """
     from vae_core.regenerate.notebook import find_checkout
     from vae_core.regenerate.panels import write_panels
@@ -125,9 +96,9 @@ def figures(folder: Path) -> None:
 
 @main.command()
 @click.argument("name", required=False)
-@click.option("--to", "root", type=click.Path(path_type=Path), help="Folder to keep it in, instead of $VAE_CORE_DATA.")
+@click.option("--to", "root", type=FOLDER, help="Folder to keep it in, instead of $VAE_CORE_DATA.")
 @click.option("--wait", is_flag=True, help="Take as long as it takes; otherwise give up when it would be minutes.")
-@click.option("--size", type=int, help="For a folder of images: height and width to bring them to.")
+@size_option
 @one_line_errors
 def data(name: str | None, root: Path | None, wait: bool, size: int | None) -> None:
     """Fetch the data set NAME ahead of time, or show what a folder of images holds.
@@ -138,40 +109,29 @@ def data(name: str | None, root: Path | None, wait: bool, size: int | None) -> N
 
     if name is None:
         click.echo(f"in {sets.data_root(root)}:")
-        for known in sets.TORCHVISION:
-            click.echo(f"  {known:<14} {'on disk' if sets.on_disk(known, root) else 'not on disk'}")
-        for known, what in sets.EMBEDDED.items():
-            click.echo(f"  {known:<14} always there: {what}")
+        states = {known: "on disk" if sets.on_disk(known, root) else "not on disk" for known in sets.TORCHVISION}
+        for known, state in (states | {k: f"always there: {what}" for k, what in sets.EMBEDDED.items()}).items():
+            click.echo(f"  {known:<14} {state}")
         return
     for split in ("all",) if sets.is_folder(name) else ("train", "test"):
-        found = sets.load_images(name, split, root=root, size=size, wait=wait)
-        n, channels, height, width = found.images.shape
-        click.echo(f"{found.source}: {split}, {n:,} images, {height}x{width}, {'grey' if channels == 1 else 'colour'}")
+        images = sets.load_images(name, split, root=root, size=size, wait=wait)
+        n, channels, height, width = images.images.shape
+        click.echo(f"{images.source}: {split}, {n:,} images, {height}x{width}, {'grey' if channels == 1 else 'colour'}")
 
 
 @main.command()
 @click.argument("name")
-@click.option(
-    "--likelihood",
-    type=click.Choice(["bernoulli", "gaussian", "laplace", "logistic"]),
-    default="gaussian",
-    show_default=True,
-)
-@click.option(
-    "--sigma",
-    default="0.7071",
-    show_default="0.7071, the sum of squares",
-    help="A number, learned, optimal (gaussian only), or mean-of-squares.",
-)
-@click.option("--beta", type=float, default=1.0, show_default=True, help="Weight of the KL.")
-@click.option("--limit", type=int, help="That many of the images.")
-@click.option("--size", type=int, help="For a folder of images: height and width to bring them to.")
+@click.option("--likelihood", type=click.Choice(["bernoulli", "gaussian", "laplace", "logistic"]), default="gaussian")
+@click.option("--sigma", default="0.7071", help="A number, learned, optimal (gaussian only), or mean-of-squares.")
+@click.option("--beta", type=float, default=1.0, help="Weight of the KL.")
+@limit_option
+@size_option
 @one_line_errors
-def forecast(name: str, likelihood: str, sigma: str, beta: float, limit: int | None, size: int | None) -> None:
+def forecast(name: str, likelihood: Any, sigma: str, beta: float, limit: int | None, size: int | None) -> None:
     """Say before any training whether a VAE on the data set or folder NAME must collapse.
 
-    A model that has collapsed draws the same average for every latent vector. "certain" is proven for
-    every encoder and decoder, "escapes" for the best ones; between the two it is undecided.
+    A collapsed model draws the same average for every latent vector. "certain" is proven for every encoder and
+    decoder, "escapes" for the best ones; between the two it is undecided.
 
     \b
     vae-core forecast cifar10 --limit 25 --sigma mean-of-squares
@@ -181,21 +141,19 @@ def forecast(name: str, likelihood: str, sigma: str, beta: float, limit: int | N
     from vae_core.forecast import collapse_forecast, effective_variance
     from vae_core.model import VAEConfig
 
-    found = load_images(name, "all" if is_folder(name) else "train", limit=limit, size=size)
-    shape = (found.images.shape[1], found.images.shape[2], found.images.shape[3])
-    width: Any = None
-    if likelihood != "bernoulli":
-        pixels = shape[0] * shape[1] * shape[2]
-        words = {"learned": "learned", "optimal": "optimal", "mean-of-squares": (pixels / 2) ** 0.5}
-        try:
-            width = words[sigma] if sigma in words else float(sigma)
-        except ValueError:
-            raise ValueError(f"sigma must be a number or one of {', '.join(words)}, not {sigma!r}") from None
-    config = VAEConfig(image_shape=shape, likelihood=likelihood, sigma=width)  # type: ignore[arg-type]
+    images = load_images(name, "all" if is_folder(name) else "train", limit=limit, size=size)
+    _, channels, height, width = images.images.shape
+    scales: dict[str, Any] = {"learned": "learned", "optimal": "optimal"}
+    scales["mean-of-squares"] = (channels * height * width / 2) ** 0.5
+    try:
+        scale = None if likelihood == "bernoulli" else scales[sigma] if sigma in scales else float(sigma)
+    except ValueError:
+        raise ValueError(f"sigma must be a number or one of {', '.join(scales)}, not {sigma!r}") from None
+    config = VAEConfig(image_shape=(channels, height, width), likelihood=likelihood, sigma=scale)
     variance = effective_variance(config, beta)
-    click.echo(f"{found.source}: {len(found.images):,} images")
+    click.echo(f"{images.source}: {len(images.images):,} images")
     click.echo(f"effective variance: {'no single number' if variance is None else f'{variance:.4g}'}")
-    click.echo(f"{collapse_forecast(found.images, config, beta)}")
+    click.echo(f"{collapse_forecast(images.images, config, beta)}")
 
 
 @main.command()
@@ -204,7 +162,6 @@ def forecast(name: str, likelihood: str, sigma: str, beta: float, limit: int | N
     "--preset",
     type=click.Choice(["fast", "post", "full"]),
     default="post",
-    show_default=True,
     help="fast: seconds, for a look; post: the published figures; full: more seeds and sweeps.",
 )
 @click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a notebook parameter.")
@@ -213,24 +170,13 @@ def forecast(name: str, likelihood: str, sigma: str, beta: float, limit: int | N
 @click.option("--force", is_flag=True, help="Run also the notebooks that ran here and whose figures are fresh.")
 @click.option("--republish", is_flag=True, help="Run all, and replace also the figures that look the same.")
 @one_line_errors
-def reproduce(
-    names: tuple[str, ...],
-    preset: str,
-    parameters: tuple[tuple[str, str], ...],
-    force: bool,
-    republish: bool,
-    timeout: float | None,
-    **where: Any,
-) -> None:
+def reproduce(names: tuple[str, ...], **options: Any) -> None:
     """Execute notebooks headlessly and regenerate their figures.
 
-    NAMES are notebooks, such as 01_latent_dimension or just 01; without any, all of them. Only the
-    preset "post" with unchanged parameters and the named data writes to figures/; anything else
-    stays under build/figures/. Executed notebooks are kept in build/notebooks/. A notebook is fresh, and not run
-    again, while its code cells, parameters, the package, versions, data and figures are those of its last success in
-    this checkout. A published figure is replaced only if a number of its notebook has changed by more than another
-    machine would change it, or if it looks different. The same bytes come out whatever the number of jobs and the
-    engine.
+    NAMES are notebooks, such as 01_latent_dimension or just 01; without any, all that have not run in this checkout as
+    they are. Only the preset "post" with unchanged parameters and the named data writes to figures/ and notebooks/,
+    and only where a number has changed by more than another machine would change it, or a figure looks different;
+    anything else stays under build/. The same bytes come out whatever the number of jobs and the engine.
 
     \b
     vae-core reproduce 01 04            two of them, if they are not fresh
@@ -240,8 +186,5 @@ def reproduce(
     """
     from vae_core.regenerate.reproduce import reproduce as run
 
-    outcomes = run(
-        names, preset=preset, parameters=parameters, force=force, republish=republish, timeout=timeout, echo=click.echo,
-        **where,
-    )  # fmt: skip
+    outcomes = run(names, echo=click.echo, **options)
     sys.exit(1 if any(outcome.error for outcome in outcomes) else 0)

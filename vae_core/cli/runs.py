@@ -1,4 +1,4 @@
-"""Commands about trainings that were kept. Everything heavy is imported inside them."""
+"""Commands about saved runs. Everything heavy is imported inside them."""
 
 import functools
 import os
@@ -10,30 +10,34 @@ from typing import Any
 
 import click
 
-
-def _stop(number: int, _: Any) -> None:
-    raise KeyboardInterrupt(number)
+FOLDER = click.Path(path_type=Path)
+limit_option = click.option("--limit", type=int, help="That many of the training images.")
+size_option = click.option("--size", type=int, help="For a folder of images: height and width to bring them to.")
+data_option = click.option("--data", "name", help="Data set or folder; that of the run if it was trained by name.")
 
 
 def one_line_errors(command: Callable) -> Callable:
     """What went wrong in one line, with the file's name, and exit code 2; Ctrl-C is 130 and SIGTERM 143."""
 
+    def stop(number: int, _: Any) -> None:
+        raise KeyboardInterrupt(number)
+
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
-        before = signal.signal(signal.SIGTERM, _stop)
+        before = signal.signal(signal.SIGTERM, stop)
         try:
             return command(*args, **kwargs)
         except BrokenPipeError:
-            raise  # whoever read our words has heard enough; click knows what to do
+            raise  # whoever read our words has read enough; click knows what to do
         except (ValueError, OSError, RuntimeError) as error:
             words = str(getattr(error, "strerror", None) or error)
             files = [str(getattr(error, name, None) or "") for name in ("filename", "filename2")]
-            told = [*(file for file in files if file not in words), words]
-            click.echo(f"vae-core: {' '.join(': '.join(told).split())}", err=True)
+            line = ": ".join([*(file for file in files if file not in words), words])
+            click.echo(f"vae-core: {' '.join(line.split())}", err=True)
             sys.exit(2)
-        except KeyboardInterrupt as stop:
+        except KeyboardInterrupt as interrupt:
             click.echo("vae-core: stopped; finished work is kept", err=True)
-            sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
+            sys.exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
         finally:
             signal.signal(signal.SIGTERM, before)
 
@@ -43,32 +47,34 @@ def one_line_errors(command: Callable) -> Callable:
 def engine_options(command: Callable) -> Callable:
     """Where jobs run. Where Ctrl-C does nothing, as under nohup, the command first says how to stop it."""
 
+    @click.option("--jobs", type=click.IntRange(1), help="At once; as many as cores and memory carry if not given.")
+    @click.option(
+        "--engine", type=click.Choice(["local", "dask"]), default="local", help="dask: a cluster started here."
+    )
+    @click.option("--scheduler", metavar="ADDRESS", help="Run on the Dask cluster of tcp://HOST:PORT.")
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
             click.echo(f"vae-core: Ctrl-C is ignored here; to stop: kill {os.getpid()}", err=True)
         return command(*args, **kwargs)
 
-    for option in (
-        click.option("--scheduler", metavar="ADDRESS", help="Run on the Dask cluster of tcp://HOST:PORT."),
-        click.option(
-            "--engine",
-            type=click.Choice(["local", "dask"]),
-            default="local",
-            show_default=True,
-            help="dask: a cluster started on this machine, with --jobs workers.",
-        ),
-        click.option("--jobs", type=click.IntRange(1), help="At once; as many as cores and memory carry if not given."),
-    ):
-        run = option(run)
     return run
 
 
+def measure_options(command: Callable) -> Callable:
+    """On which images saved runs are measured, and how."""
+    samples = click.option("--samples", type=click.IntRange(1), default=500, help="Of the bound.")
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+    for option in (samples, as_json, size_option, limit_option, data_option):
+        command = option(command)
+    return command
+
+
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=FOLDER)
 @one_line_errors
 def runs(folder: Path) -> None:
-    """List the trainings kept in FOLDER by ``fit(..., cache=FOLDER)``, oldest first.
+    """List the runs saved in FOLDER by ``fit(..., cache=FOLDER)``, oldest first.
 
     One that cannot be read is marked, with the reason. Exit code 2 where none can be read, though there are some.
     """
@@ -76,9 +82,9 @@ def runs(folder: Path) -> None:
     from vae_core.scores import meaning
 
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder: expected the one given to fit(..., cache=...)")
-    found, unread = list(find_runs(folder)), 0
-    for path in found:
+        raise ValueError(f"{folder} is no folder: expected the one of fit(..., cache=...)")
+    paths, unread = list(find_runs(folder)), 0
+    for path in paths:
         try:
             run = load_run(path)
             model, training, records = run.model_config, run.train_config, run.records
@@ -88,25 +94,12 @@ def runs(folder: Path) -> None:
         except (ValueError, OSError) as error:
             line, unread = f"CANNOT BE READ: {error}", unread + 1
         click.echo(f"{path.name}  {line}")
-    if found and unread == len(found):
+    if paths and unread == len(paths):
         raise ValueError(f"no run in {folder} can be read")
 
 
-def data_options(command: Callable) -> Callable:
-    """Which images a kept run is measured on."""
-    for option in (
-        click.option("--samples", type=click.IntRange(1), default=500, show_default=True, help="Of the bound."),
-        click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table."),
-        click.option("--size", type=int, help="For a folder of images: height and width to bring them to."),
-        click.option("--limit", type=int, help="That many of the training images, as fit was given."),
-        click.option("--data", "name", help="Data set or folder; that of the run if it was given as an ImageSet."),
-    ):
-        command = option(command)
-    return command
-
-
 def data_name(run: Any, path: Path, name: str | None) -> str:
-    """The data set of a kept run, unless another was named."""
+    """The data set of a saved run, unless another was named."""
     from vae_core.data import EMBEDDED, TORCHVISION
 
     known = name or (run.data.source or "").split(":")[0]
@@ -115,105 +108,96 @@ def data_name(run: Any, path: Path, name: str | None) -> str:
     return known
 
 
-def measured(paths: tuple[Path, ...], name: str | None, limit: int | None, size: int | None, samples: int) -> tuple:
-    """The runs in ``paths`` and their scores."""
+def seen_images(run: Any, name: str, split: str, **options: Any) -> Any:
+    """The images of a data set as a saved run is to see them."""
     from vae_core.data import binarise, load_images
-    from vae_core.runs import images_digest, load_run
-    from vae_core.scores import Yardsticks, check_comparable, score
 
-    found = [load_run(path) for path in paths]
-    check_comparable(found)
-    name = data_name(found[0], paths[0], name)
-    training, test = load_images(name, "train", limit=limit, size=size), load_images(name, "test", size=size)
-    if found[0].model_config.binarisation == "static":
-        training, test = (sets._replace(images=binarise(sets.images, 0, "once")) for sets in (training, test))
-    if images_digest(training.images) != found[0].data.sha256:
+    images = load_images(name, split, **options)
+    static = run.model_config.binarisation == "static"
+    return images._replace(images=binarise(images.images, 0, "once")) if static else images
+
+
+def measured(paths: tuple[Path, ...], name: str | None, limit: int | None, size: int | None, samples: int) -> tuple:
+    """The runs in ``paths``, their scores, and a line that says of what."""
+    from vae_core.runs import images_digest, load_run
+    from vae_core.scores import Yardsticks, check_comparable, meaning, score
+
+    saved = [load_run(path) for path in paths]
+    check_comparable(saved)
+    name = data_name(saved[0], paths[0], name)
+    training = seen_images(saved[0], name, "train", limit=limit, size=size)
+    if images_digest(training.images) != saved[0].data.sha256:
         click.echo(
-            f"note: trained on {found[0].data.images:,} other images than these {len(training.images):,} of {name}; "
+            f"note: trained on {saved[0].data.images:,} other images than these {len(training.images):,} of {name}; "
             "distances to training images and Fréchet distances are to these",
             err=True,
         )
-    click.echo(f"a small classifier for the Fréchet distance, then the measuring of {len(found)} run(s)", err=True)
-    against = Yardsticks(test, training)
-    return found, [score(run.model, against, samples=samples) for run in found]
+    click.echo(f"a small classifier for the Fréchet distance, then the measuring of {len(saved)} run(s)", err=True)
+    against = Yardsticks(seen_images(saved[0], name, "test", size=size), training)
+    scores = [score(run.model, against, samples=samples) for run in saved]
+    units = meaning(scores[0].measure, saved[0].model_config)
+    return saved, scores, f"{scores[0].images:,} test images; in nats: {units}"
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@data_options
+@click.argument("run", type=FOLDER)
+@measure_options
 @one_line_errors
-def evaluate(run: Path, name: str | None, limit: int | None, size: int | None, as_json: bool, samples: int) -> None:
-    """Measure the training kept in the folder RUN on test images: likelihoods, latents, image quality.
+def evaluate(run: Path, as_json: bool, **options: Any) -> None:
+    """Measure the run saved in the folder RUN on test images: likelihoods, latents, image quality.
 
-    \b
-    vae-core evaluate runs/0123456789abcdef0123
-    vae-core evaluate runs/0123456789abcdef0123 --data holiday --size 32 --json
+    For example: vae-core evaluate runs/0123456789abcdef0123 --data holiday --size 32 --json
     """
-    from vae_core.scores import meaning, table, to_json
+    from vae_core.scores import table, to_json
 
-    (found,), (scores,) = measured((run,), name, limit, size, samples)
-    if as_json:
-        click.echo(to_json(scores))
-        return
-    click.echo(f"{scores.images:,} test images; in nats: {meaning(scores.measure, found.model_config)}")
-    click.echo(table([scores], [""]))
+    _, [scores], head = measured((run,), **options)
+    click.echo(to_json(scores) if as_json else f"{head}\n{table([scores], [''])}")
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="RUN RUN...", type=click.Path(path_type=Path))
-@data_options
+@click.argument("paths", nargs=-1, required=True, metavar="RUN RUN...", type=FOLDER)
+@measure_options
 @one_line_errors
-def compare(
-    paths: tuple[Path, ...], name: str | None, limit: int | None, size: int | None, as_json: bool, samples: int
-) -> None:
-    """Show in which settings kept trainings differ, and their measurements side by side.
+def compare(paths: tuple[Path, ...], as_json: bool, **options: Any) -> None:
+    """Show in which settings saved runs differ, and their measurements side by side.
 
     Refused where the numbers cannot be compared: other images, or log probabilities of different things,
     such as grey pixels under Bernoulli against anything that is a likelihood.
     """
-    from vae_core.scores import differences, meaning, run_name, table, to_json
+    from vae_core.scores import differences, run_name, table, to_json
 
     if len(paths) < 2:
         raise ValueError("compare needs two runs or more")
-    found, scores = measured(paths, name, limit, size, samples)
-    settings = differences(found)
+    saved, scores, head = measured(paths, **options)
+    names, settings = [run_name(run) for run in saved], differences(saved)
     if as_json:
-        both = {"runs": [run_name(run) for run in found], "settings": settings, "scores": scores}
-        click.echo(to_json(both))
+        click.echo(to_json({"runs": names, "settings": settings, "scores": scores}))
         return
     for key, values in settings.items():
         click.echo(f"{key}: {' | '.join(map(str, values))}")
-    click.echo(f"{scores[0].images:,} test images; in nats: {meaning(scores[0].measure, found[0].model_config)}")
-    click.echo(table(scores, [run_name(run) for run in found]))
+    click.echo(f"{head}\n{table(scores, names)}")
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=FOLDER)
 @click.option("-o", "--output", required=True, metavar="PAGE.html", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--no-images", is_flag=True, help="Put no images into the page, and so nothing to encode.")
-@click.option("--data", "name", help="Data set or folder; that of the run if it was given as an ImageSet.")
-@click.option("--size", type=int, help="For a folder of images: height and width to bring them to.")
+@data_option
+@size_option
 @one_line_errors
 def export(run: Path, output: Path, no_images: bool, name: str | None, size: int | None) -> None:
-    """Write the latent sliders of the training kept in the folder RUN as one HTML file.
+    """Write the latent sliders of the run saved in the folder RUN as one HTML file.
 
-    The page needs no network and no server. It holds the decoder's weights and, unless told otherwise, a few test
+    The page needs no network and no server. It holds the decoder's weights and, without --no-images, a few test
     images: mind who may see them.
-
-    \b
-    vae-core export runs/0123456789abcdef0123 -o page.html
-    vae-core export runs/0123456789abcdef0123 -o page.html --no-images
     """
-    from vae_core.data import binarise, is_folder, load_images
+    from vae_core.data import is_folder
     from vae_core.explorer.page import export_page
     from vae_core.runs import load_run
 
-    found = load_run(run)
-    images = None
+    saved, images = load_run(run), None
     if not no_images:
-        name = data_name(found, run, name)
-        images = load_images(name, "all" if is_folder(name) else "test", size=size)
-        if found.model_config.binarisation == "static":
-            images = images._replace(images=binarise(images.images, 0, "once"))
-    page = export_page(found.model, output, images, title=f"Latent explorer, {run.name}")
+        name = data_name(saved, run, name)
+        images = seen_images(saved, name, "all" if is_folder(name) else "test", size=size)
+    page = export_page(saved.model, output, images, title=f"Latent explorer, {run.name}")
     click.echo(f"{page}: {page.stat().st_size / 1e6:.1f} MB, the decoder{'' if no_images else ' and sample images'}")

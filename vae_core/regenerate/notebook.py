@@ -1,14 +1,27 @@
-"""The notebooks: what each pair declares of itself, and words from the command line as its parameters."""
+"""The notebooks: what each pair declares, words from the command line as its parameters, its outputs as committed."""
 
 import ast
+import base64
+import io
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vae_core.files import digest
+
+NAME = r"\d\d_[a-z0-9_]+"  # of a pair; copies, editors' files and helpers are called otherwise
+KINDS = ("image/png", "text/html", "text/markdown", "text/latex", "text/plain")  # of outputs that are committed
+PATH = re.compile(r"file://\S+|(?<![\w.:/<>+=,~$)\\-])/(?:[\w.@+-]+/)+[\w.@+-]*")  # an absolute one
+REPR = re.compile(r"<[\w.]+ (object|size)\b.*>", re.DOTALL)  # says nothing to a reader
+PAGE = re.compile(r"<(iframe|!doctype|html|script)\b", re.IGNORECASE)
+WIDGET = "application/vnd.jupyter.widget-view+json"
+BYTES = 1_200_000  # of a notebook, above which its images get a palette
+
 
 class Notebook(NamedTuple):
-    """A pair in ``notebooks/``, by name, and what its own metadata and parameters cell declare."""
+    """A pair in ``notebooks/``, by name, and what its metadata and parameters cell declare."""
 
     name: str
     path: Path  # of the .ipynb
@@ -31,12 +44,8 @@ class Notebook(NamedTuple):
         """The figures that a run with these settings must write."""
         names = []
         for pattern in self.declared:
-            keys = [key for key in settings if f"{{{key}}}" in pattern]
-            if not keys:
-                names.append(pattern)
-            for key in keys:
-                items = [item.strip() for item in str(settings[key]).split(",")]
-                names += [pattern.replace(f"{{{key}}}", item) for item in items]
+            items = [str(settings[key]).split(",") for key in re.findall(r"{(\w+)}", pattern)]
+            names += [re.sub(r"{\w+}", item.strip(), pattern) for item in items[0]] if items else [pattern]
         return names
 
 
@@ -54,15 +63,12 @@ def find_checkout(start: Path | None = None) -> Path:
     raise FileNotFoundError(f"{here} is not in a checkout of vae_core: go to the folder that holds notebooks/")
 
 
-NAME = r"\d\d_[a-z0-9_]+"  # of a pair; copies, editors' files and helpers are called otherwise
-
-
 def left_alone(checkout: Path) -> str:
     """One line that names the files in ``notebooks/`` that are no pair; empty where there are none."""
-    found = [path for path in (checkout / "notebooks").iterdir() if path.suffix in {".py", ".ipynb"}]
-    others = [path.name for path in found if not re.fullmatch(NAME, path.stem)
-              or (path.suffix == ".ipynb" and not path.with_suffix(".py").exists())]  # fmt: skip
-    return f"left alone, no pair named NN_name: {', '.join(sorted(others))}" if others else ""
+    folder = checkout / "notebooks"
+    pairs = {path.stem for path in folder.glob("*.py") if re.fullmatch(NAME, path.stem)}
+    others = sorted(p.name for p in folder.iterdir() if p.suffix in {".py", ".ipynb"} and p.stem not in pairs)
+    return f"left alone, no pair named NN_name: {', '.join(others)}" if others else ""
 
 
 def find_notebooks(checkout: Path, names: Sequence[str] = ()) -> list[Notebook]:
@@ -78,13 +84,17 @@ def find_notebooks(checkout: Path, names: Sequence[str] = ()) -> list[Notebook]:
         if len(matches) != 1:
             raise ValueError(f"no notebook {name!r}: expected one of {', '.join(known)}")
         chosen += matches
-    found = [_read_notebook(checkout / "notebooks", name) for name in dict.fromkeys(chosen)]
+    notebooks = [_read_notebook(checkout / "notebooks", name) for name in dict.fromkeys(chosen)]
     owners: dict[str, str] = {}
-    for notebook in found:
+    for notebook in notebooks:
         for figure in notebook.figures(notebook.parameters):
             if owners.setdefault(figure, notebook.name) != notebook.name:
                 raise ValueError(f"{owners[figure]} and {notebook.name} both declare the figure {figure}: rename one")
-    return found
+    return notebooks
+
+
+def _sources(cells: Any) -> list[tuple[str, str]]:
+    return [(cell.cell_type, cell.source) for cell in cells]
 
 
 def _read_notebook(folder: Path, name: str) -> Notebook:
@@ -98,13 +108,13 @@ def _read_notebook(folder: Path, name: str) -> Notebook:
         source, notebook = jupytext.read(text), jupytext.reads(whole, fmt="ipynb")
     except Exception as error:
         raise ValueError(f"the pair {name} cannot be read ({str(error).splitlines()[0]})") from None
-    if [(c.cell_type, c.source) for c in source.cells] != [(c.cell_type, c.source) for c in notebook.cells]:
+    if _sources(source.cells) != _sources(notebook.cells):
         newer = max((text, pair), key=lambda path: path.stat().st_mtime)
         raise ValueError(
             f"{text} and its .ipynb differ, {newer.name} is dated later. To take the .py: "
             f"jupytext --update --to ipynb {text}. To take the .ipynb: jupytext --to py:percent {pair}"
         )
-    tagged = [c.source for c in source.cells if "parameters" in c.metadata.get("tags", [])]
+    tagged = [cell.source for cell in source.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise ValueError(f"{text} must have one cell tagged parameters, not {len(tagged)}")
     try:
@@ -116,12 +126,12 @@ def _read_notebook(folder: Path, name: str) -> Notebook:
     except (SyntaxError, ValueError) as error:
         raise ValueError(f"{text}: its parameters must be plain values ({error})") from None
     own = source.metadata.get("vae_core", {})
-    unknown = {key for preset in own.get("presets", {}).values() for key in preset} - set(parameters)
-    if unknown:
+    presets = own.get("presets", {})
+    if unknown := {key for preset in presets.values() for key in preset} - set(parameters):
         raise ValueError(f"{text}: a preset sets {', '.join(sorted(unknown))}, which is no parameter")
-    presets, figures = own.get("presets", {}), tuple(own.get("figures", ()))
     code = "\n\n".join(c.source for c in source.cells if c.cell_type == "code" and c.source not in tagged)
-    least, sweeps, reads = own.get("least", {}), tuple(own.get("sweeps", ())), tuple(own.get("reads", ()))
+    figures, sweeps, reads = (tuple(own.get(key, ())) for key in ("figures", "sweeps", "reads"))
+    least = own.get("least", {})
     return Notebook(name, pair, parameters, presets, least, figures, len(source.cells), code, sweeps, reads, whole)
 
 
@@ -132,37 +142,84 @@ def parse_parameters(notebooks: Sequence[Notebook], given: Sequence[tuple[str, s
         ValueError: on a name that none of the notebooks has, a word that is not of its type, a number
             below the least, or unknown data.
     """
-    parsed: dict[str, Any] = {}
-    for name, word in given:
-        owners = [notebook for notebook in notebooks if name in notebook.parameters]
-        if not owners:
-            known = sorted({key for notebook in notebooks for key in notebook.parameters})
-            raise ValueError(f"no parameter {name!r}: expected one of {', '.join(known)}")
-        for notebook in owners:
-            kind = type(notebook.parameters[name])
-            try:
-                parsed[name] = {"true": True, "false": False}[word.lower()] if kind is bool else kind(word)
-            except (ValueError, KeyError):
-                raise ValueError(f"parameter {name} of {notebook.name} must be {kind.__name__}, not {word!r}") from None
-            if name in notebook.least:
-                items = [word] if kind is int else word.split(",")
-                least = notebook.least[name]
-                if not all(item.strip().isdecimal() and int(item) >= least for item in items):
-                    form = "a whole number" if kind is int else "whole numbers between commas"
-                    wanted = f"{form}, {least} or more"
-                    raise ValueError(f"parameter {name} of {notebook.name} must be {wanted}, not {word!r}")
-            if name == "data":
-                items = word.split(",") if "," in notebook.parameters[name] else [word]
-                parsed[name] = ",".join(map(_data_set, items))
-            elif name == "own_images" and word:
-                parsed[name] = _data_set(word)
-    return parsed
+    known = sorted({key for notebook in notebooks for key in notebook.parameters})
+    if unknown := [name for name, _ in given if name not in known]:
+        raise ValueError(f"no parameter {unknown[0]!r}: expected one of {', '.join(known)}")
+    return {name: _parse(n, name, word) for name, word in given for n in notebooks if name in n.parameters}
+
+
+def _parse(notebook: Notebook, name: str, word: str) -> Any:
+    default, least = notebook.parameters[name], notebook.least.get(name)
+    wanted = type(default).__name__
+    try:
+        value = {"true": True, "false": False}[word.lower()] if wanted == "bool" else type(default)(word)
+        if least is not None:
+            wanted = f"whole numbers between commas, {least} or more"
+            wanted = wanted if isinstance(default, str) else f"a whole number, {least} or more"
+            if min(map(int, word.split(","))) < least:
+                raise ValueError
+    except (ValueError, KeyError):
+        raise ValueError(f"parameter {name} of {notebook.name} must be {wanted}, not {word!r}") from None
+    if name == "data" or (name == "own_images" and word):
+        return ",".join(map(_data_set, word.split(",") if "," in default else [word]))
+    return value
 
 
 def _data_set(word: str) -> str:
     """The name of a data set, or the whole path of a folder: the kernel stands elsewhere."""
-    from vae_core.data import check_name
-    from vae_core.sources.torchvision_files import is_folder
+    from vae_core.data import check_name, is_folder
 
     check_name(word)
     return str(Path(word).expanduser().absolute()) if is_folder(word) else word
+
+
+def outputs_digest(text: str) -> str:
+    """A digest of the outputs in the text of an ``.ipynb``."""
+    import nbformat
+
+    outputs = [cell.outputs for cell in nbformat.reads(text, as_version=4).cells if cell.cell_type == "code"]
+    return digest(json.dumps(outputs, sort_keys=True).encode())
+
+
+def with_outputs(source: str, executed: str) -> str:
+    """The text of the ``source`` with the outputs of the ``executed`` notebook, for a reader of the page.
+
+    Kept are images, tables, text and warnings: no widget, no page in a page, no path of this machine, no counts.
+    """
+    import nbformat
+
+    notebook, run = (nbformat.reads(text, as_version=4) for text in (source, executed))
+    cells = [cell for cell in run.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    for cell, ran in zip(notebook.cells, cells, strict=True):
+        if cell.cell_type == "code":
+            cell.outputs = [clean for output in ran.outputs if (clean := _cleaned(output))]
+            cell.execution_count = None
+    page = nbformat.writes(notebook)
+    return (page if len(page) <= BYTES else re.sub(r'(?<="image/png": ")[^"]+', _with_palette, page)) + "\n"
+
+
+def _cleaned(output: Any) -> Any:
+    """An output as it is committed; nothing if a reader would see nothing in it."""
+    if output.output_type == "stream":
+        lines = [line for line in output.text.splitlines(keepends=True) if not PATH.search(line)]
+        text = "".join(line for line in lines if output.name == "stdout" or line.startswith("warning:"))
+        output.update(name="stdout", text=text)
+        return output if text.strip() else None
+    if output.output_type == "execute_result":
+        output.execution_count = None
+    text = output.data.get("text/plain", "")
+    useless = ["text/plain"] if "image/png" in output.data or WIDGET in output.data or REPR.fullmatch(text) else []
+    useless += ["text/html"] if PAGE.search(output.data.get("text/html", "")) else []
+    output.data = {kind: output.data[kind] for kind in KINDS if kind in output.data and kind not in useless}
+    for kind in output.data.keys() - {"image/png"}:
+        output.data[kind] = PATH.sub(lambda path: Path(path[0]).name, output.data[kind])
+    return output if output.data else None
+
+
+def _with_palette(image: re.Match[str]) -> str:
+    """A PNG in base64 with 256 colours."""
+    from PIL import Image
+
+    file, pixels = io.BytesIO(), Image.open(io.BytesIO(base64.b64decode(image[0].replace("\\n", ""))))
+    pixels.convert("RGB").quantize(256).save(file, "png", optimize=True)
+    return base64.b64encode(file.getvalue()).decode()

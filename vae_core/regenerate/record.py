@@ -1,80 +1,72 @@
-"""What the figures of a notebook depend on, and what of it has changed since they were made. Loads nothing heavy."""
+"""What each notebook's figures and numbers were made from, what has changed since, and what becomes of a new run.
+
+``record.json`` has an entry a notebook: ``inputs``; ``outputs``, by file name; ``numbers``; ``notebook``, the digest of
+the outputs in its ``.ipynb``; ``seal``, over all these; and ``agreed``, other inputs from which a later run agreed.
+"""
 
 import contextlib
-import hashlib
 import json
+import os
 import shlex
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from vae_core import environment, files
 from vae_core.environment import package_digest
-from vae_core.regenerate.notebook import Notebook
+from vae_core.regenerate import compare
+from vae_core.regenerate.notebook import Notebook, outputs_digest, with_outputs
 from vae_core.sources.torchvision_files import fingerprint
 
 PACKAGE = Path(__file__).parents[1]
-ENTRY = {"notebook", "parameters", "sha256", "source", "alt", "caption", "seed", "versions", "threads", "machine"}
+THREADS = 1  # of every reproduced kernel: the same bytes however many run at once
+PARTS = {"cells": "its code cells", "package": "the code of vae_core"}
+PARTS |= {"parameters": "parameter ", "versions": "the version of ", "data": "the data ", "sweeps": "the sweep "}
+UNKNOWN = ["no record of how they were made"]
+Entry = dict[str, Any]
+_fingerprint = cache(fingerprint)
 
 
 def inputs(code: str, settings: dict[str, Any], sweeps: Mapping[str, bytes]) -> dict[str, Any]:
-    """Digests of a notebook's code cells, of the package, of its data and of the results of ``sweeps`` that it loads
-    (files by name); versions; parameters. Prose is no part of it.
+    """Digests of a notebook's code cells, the package, its data and the ``sweeps`` it loads; versions; parameters.
 
-    Not for several threads at once: Python 3.11 cannot parse in two.
+    Prose is no part of it. Not for several threads at once: Python 3.11 cannot parse in two.
     """
-    names = str(settings.get("data", "")).split(",")
+    names = filter(None, str(settings.get("data", "")).split(","))
     return {
-        "cells": hashlib.sha256(code.encode()).hexdigest(),
+        "cells": files.digest(code.encode()),
         "parameters": settings,
         "package": package_digest(),
         "versions": environment.libraries(),
-        "data": {name: _fingerprint(name) for name in names if name},
+        "data": {name: _fingerprint(name) for name in names},
         "sweeps": {name: files.digest(content) for name, content in sweeps.items()},
     }
+
+
+def current(notebook: Notebook, root: Path) -> dict[str, Any]:
+    """The :func:`inputs` from which a notebook would be published now."""
+    return inputs(notebook.code, notebook.settings("post", {}), sweeps(notebook, root))
+
+
+def forget() -> None:
+    """Read files anew from now on."""
+    package_digest.cache_clear()
+    _fingerprint.cache_clear()
 
 
 def check_package(root: Path) -> None:
     """Nothing, if the package that runs is that of the checkout.
 
     Raises:
-        ValueError: where the checkout has a package of its own with other code, as in a second worktree.
+        ValueError: where the checkout has a package with other code, as in a second worktree.
     """
     own = root / "vae_core"
-    if (
-        (own / "__init__.py").exists()
-        and own.resolve() != PACKAGE.resolve()
-        and package_digest(own) != package_digest()
-    ):
-        raise ValueError(
-            f"vae_core is imported from {PACKAGE}, and {own} has other code: "
-            f"use the environment that make puts into {root / '.venv'}, or: pip install -e {root}"
-        )
-
-
-def of_sweeps() -> dict[str, Any]:
-    """As :func:`inputs`, of the declared sweeps."""
-    return inputs("", {}, {})
-
-
-def measured_otherwise(name: str, root: Path) -> list[str]:
-    """What of code and versions is not as it was when a published sweep was measured, or why that is unknown."""
-    try:
-        then = files.read_json(root / "figures" / "data" / f"sweep_{name}.json")
-    except ValueError as error:
-        return [str(error)]
-    if "package" not in then:
-        return ["no record of its code"]
-    now = of_sweeps()
-    return changes(now | {part: then[part] for part in ("package", "versions")}, now)
-
-
-def forget() -> None:
-    """Read files anew from now on."""
-    for cached in (package_digest, _fingerprint):
-        cached.cache_clear()
+    if (own / "__init__.py").exists() and own.resolve() != PACKAGE and package_digest(own) != package_digest():
+        remedy = f"use the environment that make puts into {root / '.venv'}, or: pip install -e {root}"
+        raise ValueError(f"vae_core is imported from {PACKAGE}, and {own} has other code: {remedy}")
 
 
 def sweeps(notebook: Notebook, root: Path) -> dict[str, bytes]:
@@ -90,109 +82,63 @@ def commit(root: Path) -> dict[str, Any]:
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
-    try:
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
         if Path(git("rev-parse", "--show-toplevel")).resolve() == root.resolve():  # not of a repository around it
             changed = git("status", "--porcelain", "--", "notebooks", "vae_core", "requirements.lock")
             return {"commit": git("rev-parse", "HEAD"), "clean": not changed}
-    except (OSError, subprocess.CalledProcessError):
-        pass
     return {"commit": "unknown", "clean": False}
 
 
-def record(folder: Path, name: str) -> dict[str, Any]:
-    """What the figures of a notebook in a folder such as ``figures/`` were made from; empty where that is unknown."""
-    return files.read_json(folder / "data" / "inputs.json").get(name, {})
+def entry(folder: Path, name: str) -> Entry:
+    """What is recorded of a notebook in a folder such as ``figures/``; empty where that is nothing."""
+    return files.read_json(folder / "record.json").get(name, {})
 
 
-def with_record(folder: Path, name: str, made: dict[str, Any], seconds: float, new: bool) -> dict[str, Any]:
-    """The records of a folder after a run from the inputs ``made``.
-
-    Where its figures are ``new`` the record is of it. Else it says from which inputs a later run agreed, if they
-    are others. Of ``seconds`` the most are kept: those of a run that found no training to reuse.
-    """
-    records = files.read_json(folder / "data" / "inputs.json")
-    before = records.get(name, {})
-    if new:
-        return records | {name: made | {"seconds": max(round(seconds), before.get("seconds", 0))}}
-    return records | ({name: before | {"agreed": made}} if changes(latest(before), made) else {})
+def sealed(entry: Entry) -> Entry:
+    """An entry with the digest by which an edit by hand is noticed."""
+    content = {key: part for key, part in entry.items() if key not in {"seal", "agreed"}}
+    return entry | {"seal": files.digest(json.dumps(content, sort_keys=True).encode())}
 
 
-def latest(record: dict[str, Any]) -> dict[str, Any]:
+def edited(entry: Entry) -> list[str]:
+    """Whether an entry was changed by hand, in words."""
+    return ["its entry in record.json was changed by hand"] if entry and sealed(entry) != entry else []
+
+
+def latest(entry: Entry) -> dict[str, Any]:
     """The inputs from which what is recorded was made, or with which a later run agreed."""
-    return record.get("agreed") or record
+    return entry.get("agreed") or entry.get("inputs", {})
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What differs, in words; nothing where the figures would come out the same."""
+    """What differs between two inputs, in words; nothing where the figures would come out the same."""
     if not before:
-        return ["no record of how they were made"]
-    told = ["its code cells"] if before.get("cells") != now["cells"] else []
-    told += ["the code of vae_core"] if before.get("package") != now["package"] else []
-    for kind, words in (("parameters", "parameter {}"), ("versions", "the version of {}"), ("data", "the data {}"),
-                        ("sweeps", "the sweep {}")):  # fmt: skip
-        old, new = before.get(kind, {}), now.get(kind, {})
-        told += [words.format(key) for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-    return told
+        return UNKNOWN
+    differences = []
+    for part, words in PARTS.items():
+        old, new = ({"": value} if isinstance(value, str) else value or {} for value in (before.get(part), now[part]))
+        differences += [words + key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    return differences
 
 
-def few(reasons: list[str]) -> str:
+def abridge(reasons: list[str]) -> str:
     """The first reasons, and how many more there are."""
     return ", ".join(reasons[:3]) + (f" and {len(reasons) - 3} more" if len(reasons) > 3 else "")
 
 
-def rows(folder: Path, name: str) -> list[dict[str, Any]]:
-    """The numbers of a notebook in a folder such as ``figures/``."""
-    return files.read_json(folder / "data" / "results.json").get(name, [])
-
-
-def written_digest(content: Any) -> str:
-    """A digest of the numbers of a notebook, or of its entries in the manifest."""
-    return files.digest(json.dumps(content, sort_keys=True).encode())
-
-
-def entries(folder: Path, name: str) -> dict[str, dict[str, Any]]:
-    """What the manifest of a folder such as ``figures/`` says of the figures of a notebook; whole entries alone."""
-    manifest = files.read_json(folder / "manifest.json")
-    return {figure: entry for figure, entry in manifest.items() if entry.keys() >= ENTRY and entry["notebook"] == name}
-
-
-def by_hand(folder: Path, name: str) -> list[str]:
-    """Whether numbers or entries of a notebook are not those of its record, in words."""
-    made = record(folder, name)
-    told = []
-    for what, now, file in (("numbers", rows, "results.json"), ("entries", entries, "manifest.json")):
-        if what in made and made[what] != written_digest(now(folder, name)):
-            told.append(f"its {what} in {file} were changed by hand")
-    return told
-
-
-def _wrong(figures: dict[str, str], folder: Path) -> list[str]:
-    """Which of the figures, digests by name, are not as they were written."""
-    told = []
-    for name, digest in sorted(figures.items()):
-        path = folder / name
-        if not path.exists():
-            told.append(f"{folder.name}/{name} is missing")
-        elif files.sha256(path) != digest:
-            told.append(f"{folder.name}/{name} is another file")
-    return told
-
-
 def stale(notebook: Notebook, root: Path) -> list[str]:
-    """Why the published figures and numbers of a notebook are not those that it would make now; empty if they are."""
-    folder, settings = root / "figures", notebook.settings("post", {})
-    listed = entries(folder, notebook.name)
-    told = changes(latest(record(folder, notebook.name)), inputs(notebook.code, settings, sweeps(notebook, root)))
-    told += [f"figures/{name}.png has no entry in the manifest" for name in notebook.figures(settings)
-             if f"{name}.png" not in listed]  # fmt: skip
-    told += _wrong({name: entry["sha256"] for name, entry in listed.items()}, folder)
-    return told + by_hand(folder, notebook.name)
-
-
-def remember(root: Path, name: str, made: dict[str, Any]) -> None:
-    """Note in ``build/`` that a run of this checkout succeeded: its inputs, and the published figures as they are."""
-    figures = {figure: entry["sha256"] for figure, entry in entries(root / "figures", name).items()}
-    files.write_json(root / "build" / "made" / f"{name}.json", {"inputs": made, "figures": figures})
+    """Why what is published of a notebook is not what it would publish now; empty if it is."""
+    folder, published = root / "figures", entry(root / "figures", notebook.name)
+    outputs = dict.fromkeys(f"{name}.png" for name in notebook.figures(notebook.parameters))
+    outputs |= published.get("outputs", {})
+    reasons = changes(latest(published), current(notebook, root)) + edited(published)
+    for name, facts in outputs.items():
+        if not (folder / name).exists():
+            reasons.append(f"figures/{name} is missing")
+        elif not facts or facts.get("sha256") != files.sha256(folder / name):
+            reasons.append(f"figures/{name} is {'another file' if facts else 'not in the record'}")
+    other = published and outputs_digest(notebook.text) != published.get("notebook")
+    return reasons + ([f"notebooks/{notebook.name}.ipynb has other outputs"] if other else [])
 
 
 def to_run(notebook: Notebook, root: Path) -> list[str]:
@@ -200,63 +146,174 @@ def to_run(notebook: Notebook, root: Path) -> list[str]:
 
     What others committed is no reason to do nothing.
     """
-    memory: dict[str, Any] = {}
-    with contextlib.suppress(ValueError):  # damaged: as if it had not run
+    try:
         memory = files.read_json(root / "build" / "made" / f"{notebook.name}.json")
-    if not memory.keys() >= {"inputs", "figures"}:
+        reasons = changes(memory["inputs"], current(notebook, root))
+    except (ValueError, KeyError):  # damaged: as if it had not run
         return ["not run in this checkout yet"]
-    now = inputs(notebook.code, notebook.settings("post", {}), sweeps(notebook, root))
-    told = changes(memory["inputs"], now) + _wrong(memory["figures"], root / "figures")
-    return list(dict.fromkeys(told + stale(notebook, root)))
+    if memory["entry"] != entry(root / "figures", notebook.name):
+        reasons.append("what is published is not what its run here left")
+    return list(dict.fromkeys(reasons + stale(notebook, root)))
 
 
-_fingerprint = cache(fingerprint)
+def sweep_changes(name: str, root: Path) -> list[str]:
+    """What of code and versions has changed since a published sweep was measured, or why that is unknown."""
+    try:
+        then, now = files.read_json(root / "figures" / "data" / f"sweep_{name}.json"), inputs("", {}, {})
+    except ValueError as error:
+        return [str(error)]
+    return changes(now | {part: then[part] for part in ("package", "versions")}, now) if "package" in then else UNKNOWN
 
 
-def _agreed(made: dict[str, Any]) -> str:
-    """In what a later run that came to the same differed from the one that made the figures."""
-    later = made.get("agreed")
-    return (
-        f"later, at commit {later['commit']}, but for {few(changes(made, later))}" if later else "no later run differed"
-    )
-
-
-def story(path: Path, root: Path) -> list[str]:
-    """From what a figure was made, a line each: of that very file, by what is recorded in its folder.
+def describe_figure(path: Path, root: Path) -> list[str]:
+    """From what a figure was made, a line each: of that very file, by the record in its folder.
 
     Raises:
-        ValueError: for a file that is not there, or that the manifest beside it does not know.
+        ValueError: for a file that is not there, or that the record beside it does not know.
     """
-    held = next((one for one in (path, root / path, root / "figures" / path.name) if one.is_file()), None)
-    if held is None:
+    file = next((place for place in (path, root / path, root / "figures" / path.name) if place.is_file()), None)
+    if file is None:
         raise ValueError(f"no figure {path}: vae-core status lists those that are published")
-    entry = files.read_json(held.parent / "manifest.json").get(held.name)
-    if entry is None or not entry.keys() >= ENTRY:
-        raise ValueError(f"{held} is in no manifest: vae-core status lists the figures that are published")
-    made = record(held.parent, entry["notebook"])
-    same = "this file" if files.sha256(held) == entry["sha256"] else "NOT this file"
-    remake = ["vae-core", "reproduce", entry["notebook"]]
-    if held.parent.resolve() == (root / "figures").resolve():
-        remake.append("--force")
-    else:
-        remake += [word for key, value in entry["parameters"].items() for word in ("-p", key, str(value))]
-    facts = {
-        "file": str(held),
-        "sha256": f"{entry['sha256']} ({same})",
-        "notebook": f"{entry['notebook']}, code cells {made.get('cells', 'unknown')[:12]}",
-        "commit": f"{made.get('commit', 'unknown')}, {'clean' if made.get('clean') else 'with changes or unknown'}",
-        "package": str(made.get("package", "unknown"))[:12],
-        "agreed": _agreed(made),
-        "data": f"{entry['source']}; " + ", ".join(f"{k} {v[:12]}" for k, v in made.get("data", {}).items()),
-        "sweeps": ", ".join(f"{k} {v[:12]}" for k, v in made.get("sweeps", {}).items()) or "none",
-        "parameters": ", ".join(f"{k}={v!r}" for k, v in entry["parameters"].items()),
-        "seed": entry["seed"],
-        "versions": ", ".join(f"{k} {v}" for k, v in made.get("versions", entry["versions"]).items()),
-        "device": f"cpu, threads: {entry['threads']}, {entry['machine']}",
-        "alt text": entry["alt"],
-        "remake": shlex.join(remake),
+    records = files.read_json(file.parent / "record.json")
+    name = next((name for name in records if file.name in records[name].get("outputs", {})), "")
+    if not name or edited(records[name]):
+        raise ValueError(f"{file} is in no whole record: vae-core status lists the figures that are published")
+    record, words = records[name], ["--force"]
+    if file.parent.resolve() != (root / "figures").resolve():
+        words = [word for key, value in record["inputs"]["parameters"].items() for word in ("-p", key, str(value))]
+    facts = record["outputs"][file.name] | {"notebook": name} | record["inputs"] | {"threads": THREADS}
+    if later := record.get("agreed"):
+        facts["agreed"] = f"later, at commit {later['commit']}, but for {abridge(changes(record['inputs'], later))}"
+    facts["remake"] = shlex.join(["vae-core", "reproduce", name, *words])
+    facts |= {
+        key: ", ".join(f"{k}={v}" for k, v in fact.items()) for key, fact in facts.items() if isinstance(fact, dict)
     }
-    return [f"{name + ':':<12} {fact}" for name, fact in facts.items()]
+    same = "this" if files.sha256(file) == facts["sha256"] else "NOT this"
+    return [f"{key + ':':<12} {fact}" for key, fact in ({"file": f"{file} ({same} file)"} | facts).items()]
 
 
-THREADS = 1  # of every reproduced kernel: the same bytes however many run at once
+@dataclass
+class Outcome:
+    """How the run of a notebook ended."""
+
+    notebook: Notebook
+    settings: dict[str, Any]
+    inputs: dict[str, Any] = field(default_factory=dict)  # as they were when it was asked for
+    error: str | None = None
+    cell: int | None = None
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    machine: str = ""  # where it ran
+    output: Path | None = None  # the executed notebook, whole or partial
+    published: bool = False
+    aside: str = ""  # why its figures are not in figures/
+    figures: list[Path] = field(default_factory=list)
+    new: bool = False  # whether they are what this run drew, or were there and agree with it
+    differences: list[str] = field(default_factory=list)  # from what is published, in words
+
+
+def publish(
+    outcome: Outcome,
+    run: dict[str, bytes],
+    sweeps: dict[str, dict[str, Any]],
+    root: Path,
+    preset: str,
+    target: Path | None,
+    republish: bool,
+    emit: Callable[[str], None],
+) -> None:
+    """Write the files of a successful run, and its entry in the record, into ``figures/`` or aside.
+
+    Into ``figures/`` go those of the preset "post" and of the data that the settings name; all else goes to
+    ``build/figures/``, or to a ``target``, to be compared. What is published of a notebook, the outputs in its
+    ``.ipynb`` included, stays while no number and no figure differs by more than :mod:`vae_core.regenerate.compare`
+    allows, and is replaced together, or if it is to be ``republish``-ed. Of the preset "full" the results of
+    ``sweeps``, by name, are published. Nothing is replaced before everything is on disk under other names.
+
+    Raises:
+        OSError, ValueError: for what cannot be written, or is another notebook's figure; nothing has changed then.
+    """
+    notebook, published = outcome.notebook, root / "figures"
+    figures = {name: content for name, content in run.items() if not name.startswith("data/")}
+    new = _entry(outcome, figures, [run[name] for name in run.keys() - figures.keys() if name.endswith(".json")])
+    _check_owners(notebook.name, figures, root)
+    asked = {Path(name).name for name in str(outcome.settings.get("data")).split(",")}  # sets, or a folder's path
+    strange = {facts["source"].split(":")[0] for facts in new["outputs"].values()} - asked
+    reasons = {
+        "not the published settings": preset != "post",
+        f"made from {', '.join(sorted(strange))}, not {outcome.settings.get('data')}": bool(strange),
+        "its .ipynb was edited while it ran": notebook.path.read_text(encoding="utf-8") != notebook.text,
+        "to be compared": target is not None,
+    }
+    outcome.aside = "; ".join(reason for reason, holds in reasons.items() if holds)
+    folder = target or (root / "build" / "figures" if outcome.aside else published)
+    before = entry(folder, notebook.name)
+    new["inputs"]["seconds"] = max(round(outcome.seconds), before.get("inputs", {}).get("seconds", 0))
+    if target or not outcome.aside:
+        outcome.differences = _compare(new, figures, published, notebook.name, emit, verifying=bool(target))
+    outcome.new = bool(outcome.aside or republish or outcome.differences)
+    contents = {folder / name: content for name, content in figures.items()} if outcome.new else {}
+    if not outcome.new:
+        new = before | ({"agreed": new["inputs"]} if changes(latest(before), new["inputs"]) else {})
+    lost = outcome.new or outputs_digest(notebook.text) != before.get("notebook")
+    if lost and outcome.output and not outcome.aside:
+        page = with_outputs(notebook.text, outcome.output.read_text(encoding="utf-8"))
+        contents[notebook.path], new["notebook"] = page.encode(), outputs_digest(page)
+    records = files.read_json(folder / "record.json") | {notebook.name: sealed(new)}
+    contents[folder / "record.json"] = files.to_json(records)
+    origin = {"command": f"vae-core reproduce {notebook.name} --preset full", "threads": THREADS}
+    origin |= {key: outcome.inputs.get(key) for key in ("commit", "clean")}
+    for name, facts in sweeps.items():
+        place = published if preset == "full" and facts["source"].split(":")[0] in asked else folder
+        contents[place / "data" / f"sweep_{name}.json"] = files.to_json(origin | facts)
+    files.write_all(contents)
+    outcome.published, outcome.figures = not outcome.aside, [folder / name for name in figures]
+    if notebook.path in contents:
+        os.utime(notebook.path.with_suffix(".py"))  # the newer of the pair, so that Jupyter opens both
+    if outcome.published:
+        memory = {"inputs": outcome.inputs, "entry": records[notebook.name]}
+        files.write_json(root / "build" / "made" / f"{notebook.name}.json", memory)
+
+
+def _entry(outcome: Outcome, figures: Mapping[str, bytes], numbers: list[bytes]) -> Entry:
+    """What is to be recorded of a run; of an SVG, the texts of its PNG."""
+    texts = {name: files.figure_facts(name, figures[name]) for name in figures if not name.endswith(".svg")}
+    outputs = {name: texts[name if name in texts else f"{Path(name).stem}.png"] for name in figures}
+    outputs = {name: facts | {"sha256": files.digest(figures[name])} for name, facts in outputs.items()}
+    rows = [row for content in numbers for row in json.loads(content)]
+    return {"inputs": outcome.inputs | {"machine": outcome.machine}, "outputs": outputs, "numbers": rows}
+
+
+def _check_owners(notebook: str, figures: Mapping[str, Any], root: Path) -> None:
+    for owner, published in files.read_json(root / "figures" / "record.json").items():
+        shared = figures.keys() & published.get("outputs", {}).keys()
+        if shared and owner != notebook and (root / "notebooks" / f"{owner}.ipynb").exists():
+            raise ValueError(f"it made {min(shared)}, which is a figure of {owner}: rename one")
+
+
+def _compare(
+    new: Entry, figures: Mapping[str, bytes], folder: Path, name: str, emit: Callable[[str], None], *, verifying: bool
+) -> list[str]:
+    """In what a run differs from what is published in ``folder``, in words, after having said so."""
+    before = entry(folder, name)
+    changed, outputs = changes(latest(before), new["inputs"]), before.get("outputs", {})
+    same: dict[str, bool] = {"same_inputs": not changed}
+    differences = edited(before)
+    if not differences:
+        differences = compare.numbers(new["numbers"], before.get("numbers", []), **same)
+        parameters = [origin.get("parameters") for origin in (before.get("inputs", {}), new["inputs"])]
+        differences += ["its parameters"] if before and parameters[0] != parameters[1] else []
+        for figure in sorted(figures.keys() | outputs.keys()):
+            facts = new["outputs"].get(figure, {})
+            why = compare.figure(figures.get(figure), facts, folder / figure, outputs.get(figure), **same)
+            differences += [f"{figure} {why}"] if why else []
+    if verifying:
+        share = compare.SHARE if changed else compare.SHARE_OF_MACHINES
+        scope = f"{len(new['numbers'])} numbers {'to a thousandth' if changed else 'within their tolerances'}, "
+        scope += f"{len(figures)} figures to {share:.1%} of their pixels"
+        scope += f"; others are {abridge(changed)}" if changed else ""
+        verdict = f"NOT the same: {abridge(differences)}" if differences else "the same"
+        emit(f"{name}: {verdict} (compared: {scope})")
+    elif before and differences:
+        emit(f"{name}: replaced: {abridge(differences)}")
+    return differences

@@ -17,7 +17,7 @@ from vae_core.regenerate import compare, execute
 from vae_core.regenerate import record as fresh
 from vae_core.regenerate.notebook import Notebook, find_checkout, find_notebooks, left_alone, parse_parameters
 from vae_core.regenerate.progress import Progress
-from vae_core.regenerate.publish import Outcome, publish
+from vae_core.regenerate.record import Outcome, publish
 from vae_core.sources.torchvision_files import data_root
 
 
@@ -100,7 +100,7 @@ def _to_run(notebooks: list[Notebook], root: Path, echo: Callable[[str], None]) 
     """Those that have not run in this checkout as they are."""
     reasons = {notebook.name: fresh.to_run(notebook, root) for notebook in notebooks}
     for name, why in reasons.items():
-        echo(f"{name}: {'to be run: ' + fresh.few(why) if why else 'fresh, it ran in this checkout'}")
+        echo(f"{name}: {'to be run: ' + fresh.abridge(why) if why else 'fresh, it ran in this checkout'}")
     stale = [notebook for notebook in notebooks if reasons[notebook.name]]
     if not stale:
         figures = sum(len(notebook.figures(notebook.parameters)) for notebook in notebooks)
@@ -218,7 +218,7 @@ def _take(result: Any, outcome: Outcome, root: Path) -> dict[str, bytes]:
     if outcome.error is None:
         outcome.inputs["data"] = result["inputs"]["data"]  # it may have fetched them
         if others := fresh.changes(outcome.inputs, outcome.inputs | result["inputs"]):
-            outcome.error = f"{fresh.few(others)} changed while it ran, or is another where it ran"
+            outcome.error = f"{fresh.abridge(others)} changed while it ran, or is another where it ran"
         else:
             outcome.error = _incomplete(outcome.notebook.figures(outcome.settings), result["figures"])
     return result["figures"]
@@ -236,7 +236,7 @@ def _incomplete(declared: list[str], made: dict[str, bytes]) -> str | None:
 
 def _expected(root: Path, outcome: Outcome) -> float:
     """About how many seconds a notebook takes: as where it was published, else by its number of cells."""
-    record = fresh.record(root / "figures", outcome.notebook.name)
+    record = fresh.entry(root / "figures", outcome.notebook.name).get("inputs", {})
     same = record.get("parameters") == outcome.settings
     return record.get("seconds", 0.0) if same else 10.0 * outcome.notebook.cells
 
