@@ -1,7 +1,7 @@
 """What ``make figures`` costs, as a ratio to an epoch of MNIST by the loop of most tutorials, run beside it.
 
-The epoch: torchvision's data set with ``ToTensor``, a ``DataLoader``, 784-400-20, batch 128, Adam at 1e-3, summed binary
-cross-entropy plus KL, with all threads. Epochs and regenerations take turns; ratios are taken within a turn.
+The epoch: torchvision's data set with ``ToTensor``, a ``DataLoader``, 784-400-20, batch 128, Adam at 1e-3, summed
+binary cross-entropy plus KL, with all threads. Epochs and regenerations take turns; ratios are taken within a turn.
 """
 
 import os
