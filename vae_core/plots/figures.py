@@ -67,7 +67,7 @@ class Saved(NamedTuple):
         return self.path.read_bytes(), {"alt": self.alt}
 
 
-def titled(title: str, height: float, *, gap: float) -> tuple[Figure, float]:
+def titled(title: str, height: float, *, gap: int) -> tuple[Figure, int]:
     """A white figure: a wrapped title, ``gap`` pixels and ``height`` pixels; and where these begin, from the top."""
     lines = wrap(title, 46)
     top = MARGIN + (TEXT + 12) * len(lines) + gap
@@ -137,9 +137,11 @@ def latent_plane(title: str, means: Tensor, labels: Tensor, decoded: Tensor, ext
 
         axes = plane(foot + side + between, reach)
         for i, (label, of_class) in enumerate(classes.items()):
-            axes.scatter(*of_class.T, s=5, color=COLOURS[i], linewidths=0, alpha=0.6, rasterized=True)
+            axes.scatter(
+                of_class[:, 0], of_class[:, 1], s=5, color=COLOURS[i], linewidths=0, alpha=0.6, rasterized=True
+            )
             disc = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": COLOURS[i], "linewidth": 2}
-            axes.text(*places[i], str(label), ha="center", va="center", weight="bold", bbox=disc)
+            axes.text(places[i, 0], places[i, 1], str(label), ha="center", va="center", weight="bold", bbox=disc)
         corners = extent * np.array([-1, 1, 1, -1, -1])
         axes.plot(corners, np.roll(corners, 1), "--", color="black", linewidth=1.5)
         text_at(figure, left, height - foot - side - TEXT - 14, "What the dashed square decodes to", height)
