@@ -23,7 +23,6 @@ from conftest import CHECKOUT
 from vae_core.cli.main import main
 from vae_core.cli.sweep import read_changes
 from vae_core.environment import libraries, package_digest
-from vae_core.quality import components, pca_features
 from vae_core.runs import find_runs
 from vae_core.study import sweep as sweeps
 from vae_core.study.catalogue import SWEEPS
@@ -249,11 +248,6 @@ def test_a_chart_goes_over_the_setting_that_was_varied_and_not_over_seeds() -> N
     figure, _, caption = drawn(many, "step", ("kind",))
     assert len(figure.axes[0].containers) == 10
     assert caption.endswith("The first 10 of 12 lines; the table holds all.")
-
-
-def test_components_are_those_of_the_features() -> None:
-    images = Images("digits-sample", 80).load().images.float() / 255
-    assert components(images[:60], 5)(images).equal(pca_features(images, images[:60], 5))
 
 
 def set_of(changes: dict) -> list[str]:
