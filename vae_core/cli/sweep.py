@@ -69,7 +69,7 @@ def sweep(name: str | None, settings: tuple[str, ...], folder: Path | None, jobs
     outcomes.sort(key=lambda outcome: outcome.number)
     failed = [outcome for outcome in outcomes if outcome.error]
     if len(failed) < len(outcomes):
-        sources = dict.fromkeys(outcome.run.data.source for outcome in outcomes if outcome.run)
+        sources = dict.fromkeys(str(outcome.run.data.source) for outcome in outcomes if outcome.run)
         for path in save(SWEEPS[name], sweeps.table(outcomes, changes), changes, folder, "; ".join(sources)):
             click.echo(path)
     if failed:
@@ -123,6 +123,6 @@ def save(sweep: Any, frame: Any, changes: dict[str, list[Any]], folder: Path, so
     frame.to_parquet(packed, index=False)
     write_bytes(paths[0], packed.getvalue())
     write_bytes(paths[1], frame.to_csv(index=False).encode())
-    title = f"{sweep.name}: {', '.join(one.split(':')[0] for one in source.split('; '))}, {len(frame)} results"
+    title = f"{sweep.name}: {', '.join(part.split(':')[0] for part in source.split('; '))}, {len(frame)} results"
     figure, alt, caption = chart(sweep, frame, title, changes)
     return [*paths, figures.save(figure, "sweep", alt=alt, caption=caption, source=source, folder=folder).path]

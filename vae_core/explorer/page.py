@@ -61,29 +61,29 @@ class Described(NamedTuple):
 def describe(model: Models, images: Images | None, along: str | None) -> Described:
     """Put models and images into numbers for a browser; see :func:`vae_core.explore`."""
     named = {"": model} if isinstance(model, VAE) else dict(model)
-    if not named or not all(isinstance(one, VAE) for one in named.values()):
+    if not named or not all(isinstance(each, VAE) for each in named.values()):
         raise ValueError("explore takes a VAE, or a mapping from names to VAEs")
     pictures, labels = (images.images, images.labels) if isinstance(images, ImageSet) else (images, None)
     if pictures is not None:
         if pictures.dtype != torch.uint8 or pictures.ndim != 4:
             raise ValueError(f"images must be uint8 (N, C, H, W), not {pictures.dtype} {tuple(pictures.shape)}")
-        for one in named.values():
-            if tuple(pictures.shape[1:]) != one.config.image_shape:
-                raise ValueError(f"images are {tuple(pictures.shape[1:])}, the model takes {one.config.image_shape}")
+        for each in named.values():
+            if tuple(pictures.shape[1:]) != each.config.image_shape:
+                raise ValueError(f"images are {tuple(pictures.shape[1:])}, the model takes {each.config.image_shape}")
         pictures = pictures if len(pictures) else None
-    if along is not None and len({(one.config.latent_dim, one.config.image_shape) for one in named.values()}) > 1:
+    if along is not None and len({(each.config.latent_dim, each.config.image_shape) for each in named.values()}) > 1:
         raise ValueError(f"to go along {along}, all models need the same latent dimension and image shape")
     classes = [] if labels is None else sorted(set(labels.tolist()))
     groups: list[dict[str, Any]] = []
     weights: list[Tensor] = []
     codes: list[np.ndarray] = []
     models, too_large = [], ""
-    for members in [named] if along else [{name: one} for name, one in named.items()]:
+    for members in [named] if along else [{name: each} for name, each in named.items()]:
         among = None if labels is None else [classes.index(label) for label in labels.tolist()]
         group, numbers = _group(list(members.values()), pictures, among)
         group["name"] = "" if along else next(iter(members))
         group |= {"along": along, "steps": list(members) if along else None, "first": 0}
-        group["decoders"] = [_decoder(one, weights) for one in members.values()]
+        group["decoders"] = [_decoder(each, weights) for each in members.values()]
         if large := [decoder.pop("large") for decoder in group["decoders"] if not decoder["layers"]]:
             too_large = f"This decoder is too large for the browser ({large[0]}): the kernel decodes."
         groups.append(group)
@@ -93,13 +93,13 @@ def describe(model: Models, images: Images | None, along: str | None) -> Describ
     description = {
         "groups": groups,
         "colours": list(COLOURS),
-        "classes": [str(one) for one in classes] or ["images"],
+        "classes": [str(each) for each in classes] or ["images"],
         "labels": [] if labels is None else [classes.index(label) for label in labels[:SHOWN].tolist()],
         "note": too_large,
     }
     with np.errstate(over="ignore"):
-        packed = np.concatenate([one.numpy().ravel() for one in weights] or [np.zeros(0, np.float32)]).astype("<f2")
-    floats = np.concatenate([one.ravel() for one in codes] or [np.zeros(0)]).astype("<f4")
+        packed = np.concatenate([each.numpy().ravel() for each in weights] or [np.zeros(0, np.float32)]).astype("<f2")
+    floats = np.concatenate([each.ravel() for each in codes] or [np.zeros(0)]).astype("<f4")
     packs = {"weights": packed.tobytes(), "codes": floats.tobytes(), "pictures": shown.byte().numpy().tobytes()}
     return Described(description, packs, models, too_large)
 
@@ -112,7 +112,7 @@ def _group(
     order, names, dots = list(range(latent)), [f"z[{i}]" for i in range(latent)], []
     codes: list[np.ndarray] = []
     if pictures is not None:
-        many = [encode_means(one, pictures[: DOTS if latent == 2 else SHOWN]).numpy() for one in members]
+        many = [encode_means(each, pictures[: DOTS if latent == 2 else SHOWN]).numpy() for each in members]
         codes = [means[:SHOWN] for means in many]
         if len(members) == 1:  # several have each their own order of use
             used = kl_by_dimension(members[0], pictures[:DOTS])
@@ -121,7 +121,7 @@ def _group(
             if latent == 2:
                 codes.append(many[0])
                 dots = [0] * len(many[0]) if classes is None else classes[: len(many[0])]
-    furthest = max((float(np.nan_to_num(np.abs(one), posinf=0.0).max(initial=0.0)) for one in codes), default=0.0)
+    furthest = max((float(np.nan_to_num(np.abs(each), posinf=0.0).max(initial=0.0)) for each in codes), default=0.0)
     group = {"shape": list(members[0].config.image_shape), "latent": latent, "order": order, "names": names}
     group |= {"reach": max(REACH, float(math.ceil(furthest))), "images": len(codes[0]) if codes else 0, "dots": dots}
     return group, codes

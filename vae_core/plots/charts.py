@@ -162,7 +162,7 @@ class Panel(NamedTuple):
 
 
 def panels(
-    title: str, parts: Sequence[Panel], across: str, ticks: Sequence = (), height: float = 230, right: float = 0.27
+    title: str, parts: Sequence[Panel], across: str, ticks: Sequence = (), height: int = 230, right: float = 0.27
 ) -> Figure:
     """Charts under each other, each under its message, over the same axis, which is logarithmic beyond a decade.
 

@@ -124,8 +124,8 @@ def latent_plane(title: str, means: Tensor, labels: Tensor, decoded: Tensor, ext
     square = tiles.reshape(columns, columns, *tiles.shape[1:]).swapaxes(1, 2).reshape(side, wide, 3)
     left, between, foot = WIDTH - MARGIN - wide, 116, 66
     reach = float(np.quantile(np.abs(means.numpy()), 0.998)) * 1.08
-    classes = {label: means[labels == label].numpy() for label in labels.unique().tolist()}
-    places = _apart(np.array([np.median(of_class, axis=0) for of_class in classes.values()]), reach / 9)
+    classes = {label: means[labels == label].T.numpy() for label in labels.unique().tolist()}
+    places = _apart(np.array([np.median(of_class, axis=1) for of_class in classes.values()]), reach / 9)
     with styled():
         figure, _ = titled(title, side + between + side + foot, gap=16)
         height = round(figure.get_figheight() * DPI)
@@ -136,10 +136,8 @@ def latent_plane(title: str, means: Tensor, labels: Tensor, decoded: Tensor, ext
             return axes
 
         axes = plane(foot + side + between, reach)
-        for i, (label, of_class) in enumerate(classes.items()):
-            axes.scatter(
-                of_class[:, 0], of_class[:, 1], s=5, color=COLOURS[i], linewidths=0, alpha=0.6, rasterized=True
-            )
+        for i, (label, (x, y)) in enumerate(classes.items()):
+            axes.scatter(x, y, s=5, color=COLOURS[i], linewidths=0, alpha=0.6, rasterized=True)
             disc = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": COLOURS[i], "linewidth": 2}
             axes.text(places[i, 0], places[i, 1], str(label), ha="center", va="center", weight="bold", bbox=disc)
         corners = extent * np.array([-1, 1, 1, -1, -1])
