@@ -5,13 +5,14 @@ import io
 import re
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from vae_core.cli.runs import engine_options, one_line_errors
+
+WORDS = {"none": None, "true": True, "false": False}
 
 
 @click.command()
@@ -37,9 +38,7 @@ def sweep(name: str | None, settings: tuple[str, ...], folder: Path | None, jobs
     from vae_core.study.catalogue import SWEEPS
 
     if name is None:
-        for known, each in SWEEPS.items():
-            click.echo(f"{known:<18} {each.description}")
-        return
+        return click.echo("\n".join(f"{known:<18} {each.description}" for known, each in SWEEPS.items()))
     from tqdm import tqdm
 
     from vae_core.parallel.engine import open_engine, usable
@@ -99,16 +98,16 @@ def read_changes(settings: tuple[str, ...]) -> dict[str, list[Any]]:
 
 def _values(default: Any, word: str) -> list[Any]:
     """A word as the values of a setting with that ``default``, where it can be read so."""
-    readings: tuple[Callable[[str], Any], ...] = ({"none": None, "true": True, "false": False}.__getitem__, int, float)
     if isinstance(default, str):
         return [word]
+    if (ends := re.fullmatch(r"(\d+):(\d+)", word)) and not isinstance(default, tuple):
+        return [*range(int(ends[1]), int(ends[2]))]
+    readings: list[Any] = [WORDS.__getitem__, int, float]
     if isinstance(default, tuple):
-        readings = (lambda word: tuple(map(int, word.split("x"))),)
-    elif ends := re.fullmatch(r"(\d+):(\d+)", word):
-        return list(range(int(ends[1]), int(ends[2])))
-    for reading in readings:
+        readings = [lambda word: tuple(map(int, word.split("x")))]
+    for read in readings:
         with contextlib.suppress(KeyError, ValueError):
-            return [reading(word)]
+            return [read(word)]
     return [word]
 
 
