@@ -269,7 +269,7 @@ def swept(tmp_path_factory) -> tuple[Path, list[str], Result]:
     """A sweep through the command, half of whose points fail: its folder, the command and how it ended."""
     folder = tmp_path_factory.mktemp("swept")
     words = ["cifar_blur", *set_of(ONE | {"train.batch_size": [20, 61], "train.seed": [5]}), "-o", str(folder)]
-    return folder, words, command(folder / "runs", *words, "--jobs", "2")
+    return folder, words, command(folder / "runs", *words, "--jobs", "1")
 
 
 def test_the_command_makes_one_table_and_a_chart(swept) -> None:
