@@ -145,8 +145,12 @@ def run_all(lab: Lab, page: Page, name: str) -> None:
     page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Notebook$")).click()
     wait_until(page, lambda: there(page, ".jp-NotebookPanel .jp-CodeCell"), "the notebook opens")
     wait_until(page, lambda: there(page, '.jp-Notebook-ExecutionIndicator[data-status="idle"]'), "the kernel is ready")
-    page.get_by_text("Run", exact=True).click()
-    page.locator('li[data-command="runmenu:run-all"]').click()
+    for _ in range(3):  # on a busy machine JupyterLab can lose what is asked of a kernel that has just started
+        page.get_by_text("Run", exact=True).click()
+        page.locator('li[data-command="runmenu:run-all"]').click()
+        page.wait_for_timeout(2000)
+        if page.locator(".jp-InputPrompt", has_text=re.compile(r"\[[*\d]+\]")).count():
+            break
     wait_until(page, lambda: page.locator("canvas.vae-core-picture[role=img]").count() == 2, "the widgets appear")
     wait_for(page, expected(torch.tensor([1.02, -0.5])))  # set from Python, to where a slider can stand
     z = lab.folder / "z.json"
