@@ -23,8 +23,7 @@ import click
 import jupytext
 from playwright.sync_api import Locator, Page, sync_playwright
 
-from vae_core import VAE, VAEConfig, environment, files
-from vae_core.explorer.page import export_page
+from vae_core import VAE, VAEConfig, environment, export_page, files
 
 RESULT = Path(__file__).parent / "results" / "explorer_latency.json"
 MLP = VAEConfig(latent_dim=10, hidden=(256, 256))
@@ -36,8 +35,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 from ipywidgets import FloatSlider, interact
-from vae_core import VAE, VAEConfig
-from vae_core.explorer.widget import explore
+from vae_core import VAE, VAEConfig, explore
 models = [VAE(VAEConfig(**settings)) for settings in json.loads(Path("models.json").read_text())]
 # %%
 @interact(first=FloatSlider(min=-3, max=3, step=0.02))
@@ -51,8 +49,8 @@ def show(first):
 began = time.perf_counter()
 explorer = explore(models[0])
 display(explorer)
-told = sum(len(getattr(explorer.canvas, key)) for key in ("_esm", "told", "weights", "codes", "pictures"))
-Path("opening.json").write_text(json.dumps({"seconds": time.perf_counter() - began, "bytes": told}))
+sent = sum(len(getattr(explorer.canvas, key)) for key in ("_esm", "description", "weights", "codes", "pictures"))
+Path("opening.json").write_text(json.dumps({"seconds": time.perf_counter() - began, "bytes": sent}))
 # %%
 explore(models[1])
 # %%
@@ -113,13 +111,13 @@ def presses(page: Page, slider: Locator, changes: int) -> list[float]:
     """Milliseconds from key to picture; the first five are for warming up."""
     slider.scroll_into_view_if_needed()
     slider.focus()
-    found = []
+    waits = []
     for turn in range(changes + 5):
         page.evaluate("() => { window.waiting = new Promise((done) => { window.done = done; }); }")
         page.keyboard.press("ArrowRight" if turn % 40 < 20 else "ArrowLeft")
-        found.append(page.evaluate("() => window.waiting"))
+        waits.append(page.evaluate("() => window.waiting"))
         page.wait_for_timeout(30)
-    return found[5:]
+    return waits[5:]
 
 
 def dragged(page: Page, slider: Locator) -> tuple[float, float]:
@@ -140,7 +138,7 @@ def dragged(page: Page, slider: Locator) -> tuple[float, float]:
     return (last - first) / second, 400 / second
 
 
-def told(values: list[float]) -> dict[str, float]:
+def summary(values: list[float]) -> dict[str, float]:
     p95 = statistics.quantiles(values, n=20)[-1]
     return {"median_ms": round(statistics.median(values), 2), "p95_ms": round(p95, 2), "changes": len(values)}
 
@@ -182,7 +180,7 @@ def main(changes: int, to: Path) -> None:
         page.evaluate(CLOCK)
         for name, at in (("interact with imshow", 1), ("explore, mlp", 2), ("explore, conv", 3)):
             slider = page.locator(".jp-CodeCell").nth(at).locator(".noUi-handle").first
-            paths[name] = told(presses(page, slider, changes))
+            paths[name] = summary(presses(page, slider, changes))
             if at > 1:
                 drags[name] = round(dragged(page, slider)[0], 1)
         alone = page.locator(".jp-CodeCell").nth(4).locator(".noUi-handle").first
@@ -197,7 +195,7 @@ def main(changes: int, to: Path) -> None:
             facts[f"first picture of the {name} from disk, ms"] = page.evaluate("() => window.firstPicture")
             page.evaluate(CLOCK)
             slider = page.locator(".vae-core-slider input").first
-            paths[name] = told(presses(page, slider, changes))
+            paths[name] = summary(presses(page, slider, changes))
             drags[name] = round(dragged(page, slider)[0], 1)
         browser.close()
     slowest = paths["interact with imshow"]["median_ms"]

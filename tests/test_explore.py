@@ -1,3 +1,4 @@
+import base64
 import json
 import re
 from itertools import product
@@ -81,10 +82,10 @@ def test_a_wrong_z_is_refused_and_changes_nothing(z) -> None:
 def test_several_models_stand_side_by_side_and_along_share_one_z() -> None:
     both = explore({"two": vae(2), "three": vae(3)}, IMAGES)
     assert len(both.z) == len(both.sliders) == 5
-    told = json.loads(both.canvas.told)
-    assert [(group["name"], group["latent"]) for group in told["groups"]] == [("two", 2), ("three", 3)]
+    description = json.loads(both.canvas.description)
+    assert [(group["name"], group["latent"]) for group in description["groups"]] == [("two", 2), ("three", 3)]
     along = explore({"0.5": vae(2), "3": vae(2)}, along="kappa")
-    [group] = json.loads(along.canvas.told)["groups"]
+    [group] = json.loads(along.canvas.description)["groups"]
     assert (group["steps"], group["along"], len(group["decoders"]), len(along.z)) == (["0.5", "3"], "kappa", 2, 2)
     [which] = [part for part in all_parts(along) if isinstance(part, widgets.SelectionSlider)]
     assert [(label, at) for label, at in which.options] == [("0.5", 0), ("3", 1)]
@@ -94,13 +95,13 @@ def test_several_models_stand_side_by_side_and_along_share_one_z() -> None:
 
 def test_images_give_codes_places_and_classes() -> None:
     model = vae(2)
-    told, packs, _, _ = describe(model, LABELLED, None)
+    description, packs, _, _ = describe(model, LABELLED, None)
     codes = codes_of(packs)
     means = encode_means(model, IMAGES)
     assert torch.equal(codes, torch.cat([means, means]))  # to encode, and on the plane
     assert packs["pictures"] == IMAGES.numpy().tobytes()
-    assert told["classes"] == ["5", "6", "7"]
-    assert told["labels"] == told["groups"][0]["dots"] == [i % 3 for i in range(20)]
+    assert description["classes"] == ["5", "6", "7"]
+    assert description["labels"] == description["groups"][0]["dots"] == [i % 3 for i in range(20)]
 
 
 def codes_of(packs: dict[str, bytes]) -> torch.Tensor:
@@ -109,16 +110,16 @@ def codes_of(packs: dict[str, bytes]) -> torch.Tensor:
 
 def test_along_every_stop_encodes_with_its_own_encoder() -> None:
     models = [VAE(VAEConfig(image_shape=(1, 8, 8), latent_dim=2, hidden=(8,)), seed=seed) for seed in (1, 2)]
-    told, packs, _, _ = describe(dict(zip("ab", models, strict=True)), IMAGES, "kappa")
+    description, packs, _, _ = describe(dict(zip("ab", models, strict=True)), IMAGES, "kappa")
     assert torch.equal(codes_of(packs), torch.cat([encode_means(model, IMAGES) for model in models]))
-    assert told["groups"][0]["names"] == ["z[0]", "z[1]"]  # their nats differ from stop to stop
+    assert description["groups"][0]["names"] == ["z[0]", "z[1]"]  # their nats differ from stop to stop
 
 
 def test_an_image_far_out_widens_the_sliders() -> None:
     model = vae(2)
     with torch.no_grad():
         model.encoder[-1].bias[0] = 6.0
-    assert json.loads(explore(model, IMAGES).canvas.told)["groups"][0]["reach"] >= 6
+    assert json.loads(explore(model, IMAGES).canvas.description)["groups"][0]["reach"] >= 6
 
 
 def test_bad_models_and_images_are_refused() -> None:
@@ -132,13 +133,13 @@ def test_bad_models_and_images_are_refused() -> None:
     for model in ({}, {"a": 3}):
         with pytest.raises(ValueError, match="takes a VAE"):
             describe(model, None, None)
-    assert describe(vae(), IMAGES[:0], None).told["groups"][0]["images"] == 0
+    assert describe(vae(), IMAGES[:0], None).description["groups"][0]["images"] == 0
 
 
 def test_a_decoder_too_large_for_the_browser_decodes_in_the_kernel_and_says_so(tmp_path) -> None:
     model = vae(2, hidden=(LARGEST[0] // 64 + 1,))
     explorer, sent = explore(model), []
-    assert "too large for the browser" in json.loads(explorer.canvas.told)["note"]
+    assert "too large for the browser" in json.loads(explorer.canvas.description)["note"]
     assert explorer.canvas.weights == b""
     explorer.canvas.send = lambda content, buffers=None: sent.append((content, buffers))
     explorer._decode(explorer.canvas, {"view": 7, "group": 0, "chosen": 0, "z": [0.5, -0.5]}, [])
@@ -171,8 +172,8 @@ def test_the_limit_that_a_decoder_passes_is_said(tmp_path, changes: dict, passed
 def test_every_decoder_has_layers_that_the_browser_knows() -> None:
     for architecture, activation in product(("mlp", "conv"), ("relu", "tanh", "silu")):
         model = vae(2, architecture=architecture, activation=activation, hidden=(4, 6))
-        told, packs, _, _ = describe(model, None, None)
-        [decoder] = told["groups"][0]["decoders"]
+        description, packs, _, _ = describe(model, None, None)
+        [decoder] = description["groups"][0]["decoders"]
         assert {layer["kind"] for layer in decoder["layers"]} <= {"linear", "activation", "conv"}
         biases = sum(layer["outputs"] for layer in decoder["layers"] if "outputs" in layer)
         counted = sum(p.numel() for p in model.decoder.parameters() if p.ndim > 1) + biases + model.output_bias.numel()
@@ -201,3 +202,42 @@ def test_the_page_is_alone_says_what_is_inside_and_escapes_names(tmp_path) -> No
 
 def test_without_a_kernel_the_explorer_is_a_widget() -> None:
     assert isinstance(explore(vae(2)), Explorer)
+
+
+HEADLESS = """
+import torch
+from vae_core import VAE, VAEConfig, explore
+from vae_core.plots.figures import Section, image_sections, save
+model = VAE(VAEConfig(image_shape=(1, 8, 8), latent_dim=2, hidden=(8,)), seed=1)
+figure = image_sections("T", [Section("", torch.rand(1, 1, 8, 8))])
+still = save(figure, "still", alt="the alt text", caption="c", source="s");
+---
+explore(model, still=still)
+---
+explore(model)
+---
+try:
+    explore(model, torch.zeros(2, 1, 9, 9, dtype=torch.uint8), still=still)
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_a_headless_run_shows_a_picture_and_says_where_the_sliders_are(tmp_path, monkeypatch) -> None:
+    import nbclient
+    import nbformat
+
+    monkeypatch.setenv("VAE_CORE_BUILD", str(tmp_path))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in HEADLESS.split("---")])
+    nbclient.NotebookClient(notebook, kernel_name="python3").execute()
+    _, (picture, line), [alone], [refused] = (cell.outputs for cell in notebook.cells)
+    assert set(picture.data) == {"image/png", "text/plain"}
+    assert base64.b64decode(picture.data["image/png"]) == (tmp_path / "figures" / "still.png").read_bytes()
+    assert picture.metadata["image/png"]["alt"] == picture.data["text/plain"] == "the alt text"
+    assert line.data == alone.data
+    assert line.data["text/markdown"] == line.data["text/plain"]
+    assert "JupyterLab" in line.data["text/plain"]
+    assert "vae-core export" in line.data["text/plain"]
+    assert "the model takes" in refused.text
+    assert "widgets" not in notebook.metadata
+    assert str(tmp_path) not in nbformat.writes(notebook)

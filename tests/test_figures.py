@@ -1,13 +1,15 @@
 import io
+import json
 
 import numpy as np
 import pytest
 import torch
+from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
 from vae_core.plots import figures
 from vae_core.plots.charts import Column, Line, Panel, Spread, _spaced, columns, panels, spreads
-from vae_core.plots.figures import Section, image_sections, latent_plane, mosaic, save, save_results, table, to_pixels
+from vae_core.plots.figures import Section, image_sections, latent_plane, save, save_results, to_pixels
 
 
 def random_images(n: int, channels: int, side: int) -> torch.Tensor:
@@ -109,23 +111,27 @@ def test_panels_stand_on_one_axis_with_lines_named_at_their_ends() -> None:
 
 
 def test_the_plane_keeps_classes_apart_and_tiles_whole() -> None:
-    tiles = to_pixels(random_images(9, 1, 4))
-    joined = mosaic(tiles, 3)
-    assert joined.shape == (12, 12, 3)
-    assert np.array_equal(joined[4:8, 8:12], tiles[5])
+    decoded = random_images(9, 1, 28)
+    drawn = pixels_of(latent_plane("T", torch.randn(30, 2), torch.arange(30) % 3, decoded, 2.5))
+    tiles = to_pixels(decoded, (figures.WIDTH - figures.MARGIN - 80) // (3 * 28))
+    rows = np.concatenate([np.concatenate(list(tiles[i : i + 3]), axis=1) for i in (0, 3, 6)])
+    bottom, right = drawn.shape[0] - 66, figures.WIDTH - figures.MARGIN
+    square = drawn[bottom - len(rows) : bottom, right - len(rows) : right]
+    assert (square == rows).all(-1).mean() > 0.98  # but for the ticks and lines of the axes over it
     places = figures._apart(np.array([[0.0, 0.0], [0.0, 0.0], [0.1, 0.0]]), 1.0)
     distances = [np.hypot(*(places[i] - places[j])) for i in range(3) for j in range(i)]
     assert min(distances) > 0.9
 
 
-def test_saving_twice_gives_the_same_bytes_with_facts_inside(tmp_path, monkeypatch, capsys) -> None:
+def test_saving_twice_gives_the_same_bytes_with_facts_inside_and_says_nothing(tmp_path, monkeypatch, capsys) -> None:
     digests = []
     for folder in ("one", "two"):
-        monkeypatch.setenv("VAE_CORE_FIGURES", str(tmp_path / folder))
+        monkeypatch.setenv("VAE_CORE_BUILD", str(tmp_path / folder))
         figure = spreads("T", [Spread("a", np.arange(1.0, 9.0))], label="x", mark=2, mark_label="m")
         saved = save(figure, "name", alt="the alt text", caption="the caption", source="mnist: here", svg=True)
-        assert capsys.readouterr().out == f"{saved.path}\n"
-        digests.append([(tmp_path / folder / f"name.{kind}").read_bytes() for kind in ("png", "svg")])
+        assert saved.path == tmp_path / folder / "figures" / "name.png"
+        digests.append([(tmp_path / folder / "figures" / f"name.{kind}").read_bytes() for kind in ("png", "svg")])
+    assert capsys.readouterr() == ("", "")
     assert digests[0] == digests[1]
     with Image.open(saved.path) as image:
         assert image.mode == "RGBA"
@@ -133,35 +139,39 @@ def test_saving_twice_gives_the_same_bytes_with_facts_inside(tmp_path, monkeypat
         facts = {"Title": "name", "Description": "the alt text", "Comment": "the caption", "Source": "mnist: here"}
         assert {key: image.text.get(key) for key in facts} == facts
     assert b"<text" in digests[0][1]  # text stays text
-    data, metadata = saved._repr_mimebundle_()
-    assert data["image/png"] == saved.path.read_bytes()
-    assert metadata["image/png"]["alt"] == "the alt text"
 
 
-def test_figures_go_to_build_unless_told_otherwise(tmp_path, monkeypatch) -> None:
-    monkeypatch.delenv("VAE_CORE_FIGURES")
+def test_a_notebook_shows_the_file_with_its_alt_text_and_no_path(tmp_path) -> None:
+    figure = image_sections("T", [Section("", random_images(1, 1, 8))])
+    saved = save(figure, "n", alt="the alt text", caption="c", source="s", folder=tmp_path)
+    shown, metadata = DisplayFormatter().format(saved)
+    assert shown == {"image/png": saved.path.read_bytes(), "text/plain": "the alt text"}
+    assert metadata == {"image/png": {"alt": "the alt text"}}
+
+
+def test_figures_go_to_build_unless_the_environment_says_otherwise(tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("VAE_CORE_BUILD", raising=False)
     monkeypatch.chdir(tmp_path)
     figure = image_sections("T", [Section("", random_images(1, 1, 8))])
     save(figure, "n", alt="a", caption="c", source="s")
     assert (tmp_path / "build" / "figures" / "n.png").exists()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("VAE_CORE_BUILD", "~/elsewhere")
+    assert figures.figures_folder() == tmp_path / "elsewhere" / "figures"
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("VAE_CORE_FIGURES", str(tmp_path / "file" / "below"))
+    monkeypatch.setenv("VAE_CORE_BUILD", str(tmp_path / "file" / "below"))
     figure = image_sections("T", [Section("", random_images(1, 1, 8))])
     with pytest.raises(OSError, match=r"cannot write .*n\.png"):
         save(figure, "n", alt="a", caption="c", source="s")
 
 
-def test_results_and_tables(tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("VAE_CORE_FIGURES", str(tmp_path))
+def test_results_are_json_beside_the_figures(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("VAE_CORE_BUILD", str(tmp_path))
     rows = [{"claim": "a, b", "value": 1.23456}, {"claim": "c", "value": 2}]
     save_results("00_name", rows)
-    assert (tmp_path / "data" / "00_name.csv").read_text() == 'claim,value\n"a, b",1.23456\nc,2\n'
-    assert table(rows)._repr_markdown_().splitlines() == [
-        "| claim | value |",
-        "| --- | --- |",
-        "| a, b | 1.235 |",
-        "| c | 2 |",
-    ]
+    [path] = (tmp_path / "figures" / "data").iterdir()
+    assert (path.name, json.loads(path.read_text())) == ("00_name.json", rows)
+    assert capsys.readouterr() == ("", "")

@@ -3,7 +3,7 @@
 
 const PICTURE = 224; // CSS pixels of a picture's longer side
 const STRIP = 9; // images of a traversal
-const STEP = 0.02; // of a slider; explore.py has the same
+const STEP = 0.02; // of a slider; widget.py has the same
 
 // --- numbers ---------------------------------------------------------------------------------
 
@@ -122,20 +122,20 @@ function decoder({ layers, mean }, [channels, height, width], take) {
   };
 }
 
-function unpack(told, packs) {
+function unpack(description, packs) {
   const weights = fromHalf(bytesOf(packs.weights)), codes = new Float32Array(bytesOf(packs.codes).buffer);
   const pictures = bytesOf(packs.pictures);
   let weight = 0, code = 0;
   const take = (count) => weights.subarray(weight, (weight += count));
   const rows = (count, width) => Array.from({ length: count }, () => codes.subarray(code, (code += width)));
-  const groups = told.groups.map((group) => ({
+  const groups = description.groups.map((group) => ({
     ...group,
     decoders: group.decoders.map((one) => (one.layers ? decoder(one, group.shape, take) : null)),
     codes: group.decoders.map(() => rows(group.images, group.latent)), // each by its own encoder
     at: rows(group.dots.length, 2), // where the dots are
   }));
   if (weight !== weights.length || code !== codes.length) throw new Error("its numbers are cut short.");
-  return { ...told, groups, pictures };
+  return { ...description, groups, pictures };
 }
 
 // --- parts of the page -----------------------------------------------------------------------
@@ -184,14 +184,14 @@ function column(group, all, z, say, ask) {
   const canvas = canvasOf(shape), problem = make("p", { className: "vae-core-problem", hidden: true, attributes: { role: "alert" } });
   canvas.setAttribute("role", "img");
   const now = () => Array.from({ length: latent }, (_, i) => z.get(i));
-  const put = (values, told) => {
+  const put = (values, message) => {
     const bad = values.findIndex((value) => !Number.isFinite(value));
     if (bad >= 0) {
       fail(`z[${bad}] is not a number: the encoder's weights may not be finite.`);
       return false;
     }
     z.set(values);
-    if (told) say(`${group.name ? group.name + ": " : ""}${told}`);
+    if (message) say(`${group.name ? group.name + ": " : ""}${message}`);
     return true;
   };
   const name = () => (group.steps ? `${group.along} ${group.steps[z.chosen()]}` : group.name);
@@ -362,9 +362,9 @@ function plane(group, all, now, put) {
 // --- what acts on all models -----------------------------------------------------------------
 
 function toolbar(all, columns, say, undo) {
-  const everywhere = (values, told) => {
+  const everywhere = (values, message) => {
     const done = columns.map((one) => one.put(values(one.group, one.codes())));
-    if (told && done.every(Boolean)) say(told);
+    if (message && done.every(Boolean)) say(message);
   };
   const seed = number(0, 4294967295, 0);
   const random = button("Random z", "a sample of the prior; the seed then goes up by one", () => {
@@ -468,7 +468,7 @@ function complain(root, error) {
 function render({ model, el }) {
   const undo = [];
   try {
-    const all = unpack(JSON.parse(model.get("told")), {
+    const all = unpack(JSON.parse(model.get("description")), {
       weights: model.get("weights"), codes: model.get("codes"), pictures: model.get("pictures"),
     });
     const starts = all.groups.map((_, g) => all.groups.slice(0, g).reduce((sum, group) => sum + group.latent, 0));
@@ -540,10 +540,10 @@ function render({ model, el }) {
 
 // --- in a page -------------------------------------------------------------------------------
 
-export function page(root, told, packs) {
+export function page(root, description, packs) {
   try {
     root.replaceChildren();
-    const all = unpack(told, packs);
+    const all = unpack(description, packs);
     const sliders = all.groups.map((group) => group.names.map((text, i) => {
       const input = range(-group.reach, group.reach, STEP, 0), output = make("output", { textContent: "0.00", attributes: { "aria-live": "off" } });
       input.setAttribute("aria-label", text);

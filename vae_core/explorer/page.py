@@ -32,7 +32,7 @@ Images = Tensor | ImageSet
 def export_page(
     model: Models, path: str | Path, images: Images | None = None, *, along: str | None = None, **facts: str
 ) -> Path:
-    """Write the explorer of :func:`vae_core.explore.explore` as one HTML file that needs no network and no server.
+    """Write the explorer of :func:`vae_core.explore` as one HTML file that needs no network and no server.
 
     The file holds the decoders' weights, rounded to float16, and up to 32 of the ``images``. It says so. ``facts`` are
     ``title``, ``alt``, ``caption`` and ``source``, kept in the file like those of a figure.
@@ -52,56 +52,56 @@ def export_page(
 class Described(NamedTuple):
     """What a browser needs to draw: a description for JSON, and packs of numbers in the order that it implies."""
 
-    told: dict[str, Any]
+    description: dict[str, Any]
     packs: dict[str, bytes]
     models: list[list[VAE]]  # of each group
     too_large: str  # why a kernel must decode; empty where the browser can
 
 
 def describe(model: Models, images: Images | None, along: str | None) -> Described:
-    """Put models and images into numbers for a browser; see :func:`vae_core.explore.explore`."""
+    """Put models and images into numbers for a browser; see :func:`vae_core.explore`."""
     named = {"": model} if isinstance(model, VAE) else dict(model)
-    if not named or not all(isinstance(one, VAE) for one in named.values()):
+    if not named or not all(isinstance(each, VAE) for each in named.values()):
         raise ValueError("explore takes a VAE, or a mapping from names to VAEs")
     pictures, labels = (images.images, images.labels) if isinstance(images, ImageSet) else (images, None)
     if pictures is not None:
         if pictures.dtype != torch.uint8 or pictures.ndim != 4:
             raise ValueError(f"images must be uint8 (N, C, H, W), not {pictures.dtype} {tuple(pictures.shape)}")
-        for one in named.values():
-            if tuple(pictures.shape[1:]) != one.config.image_shape:
-                raise ValueError(f"images are {tuple(pictures.shape[1:])}, the model takes {one.config.image_shape}")
+        for each in named.values():
+            if tuple(pictures.shape[1:]) != each.config.image_shape:
+                raise ValueError(f"images are {tuple(pictures.shape[1:])}, the model takes {each.config.image_shape}")
         pictures = pictures if len(pictures) else None
-    if along is not None and len({(one.config.latent_dim, one.config.image_shape) for one in named.values()}) > 1:
+    if along is not None and len({(each.config.latent_dim, each.config.image_shape) for each in named.values()}) > 1:
         raise ValueError(f"to go along {along}, all models need the same latent dimension and image shape")
     classes = [] if labels is None else sorted(set(labels.tolist()))
     groups: list[dict[str, Any]] = []
     weights: list[Tensor] = []
     codes: list[np.ndarray] = []
     models, too_large = [], ""
-    for members in [named] if along else [{name: one} for name, one in named.items()]:
+    for members in [named] if along else [{name: each} for name, each in named.items()]:
         among = None if labels is None else [classes.index(label) for label in labels.tolist()]
         group, numbers = _group(list(members.values()), pictures, among)
         group["name"] = "" if along else next(iter(members))
         group |= {"along": along, "steps": list(members) if along else None, "first": 0}
-        group["decoders"] = [_decoder(one, weights) for one in members.values()]
-        if large := [told.pop("large") for told in group["decoders"] if not told["layers"]]:
+        group["decoders"] = [_decoder(each, weights) for each in members.values()]
+        if large := [decoder.pop("large") for decoder in group["decoders"] if not decoder["layers"]]:
             too_large = f"This decoder is too large for the browser ({large[0]}): the kernel decodes."
         groups.append(group)
         models.append(list(members.values()))
         codes += numbers
     shown = torch.zeros(0) if pictures is None else pictures[:SHOWN]
-    told = {
+    description = {
         "groups": groups,
         "colours": list(COLOURS),
-        "classes": [str(one) for one in classes] or ["images"],
+        "classes": [str(each) for each in classes] or ["images"],
         "labels": [] if labels is None else [classes.index(label) for label in labels[:SHOWN].tolist()],
         "note": too_large,
     }
     with np.errstate(over="ignore"):
-        packed = np.concatenate([one.numpy().ravel() for one in weights] or [np.zeros(0, np.float32)]).astype("<f2")
-    floats = np.concatenate([one.ravel() for one in codes] or [np.zeros(0)]).astype("<f4")
+        packed = np.concatenate([each.numpy().ravel() for each in weights] or [np.zeros(0, np.float32)]).astype("<f2")
+    floats = np.concatenate([each.ravel() for each in codes] or [np.zeros(0)]).astype("<f4")
     packs = {"weights": packed.tobytes(), "codes": floats.tobytes(), "pictures": shown.byte().numpy().tobytes()}
-    return Described(told, packs, models, too_large)
+    return Described(description, packs, models, too_large)
 
 
 def _group(
@@ -112,7 +112,7 @@ def _group(
     order, names, dots = list(range(latent)), [f"z[{i}]" for i in range(latent)], []
     codes: list[np.ndarray] = []
     if pictures is not None:
-        many = [encode_means(one, pictures[: DOTS if latent == 2 else SHOWN]).numpy() for one in members]
+        many = [encode_means(each, pictures[: DOTS if latent == 2 else SHOWN]).numpy() for each in members]
         codes = [means[:SHOWN] for means in many]
         if len(members) == 1:  # several have each their own order of use
             used = kl_by_dimension(members[0], pictures[:DOTS])
@@ -121,11 +121,10 @@ def _group(
             if latent == 2:
                 codes.append(many[0])
                 dots = [0] * len(many[0]) if classes is None else classes[: len(many[0])]
-    furthest = max((float(np.nan_to_num(np.abs(one), posinf=0.0).max(initial=0.0)) for one in codes), default=0.0)
-    told = {"shape": list(members[0].config.image_shape), "latent": latent, "order": order, "names": names,
-            "reach": max(REACH, float(math.ceil(furthest))), "images": len(codes[0]) if codes else 0,
-            "dots": dots}  # fmt: skip
-    return told, codes
+    furthest = max((float(np.nan_to_num(np.abs(each), posinf=0.0).max(initial=0.0)) for each in codes), default=0.0)
+    group = {"shape": list(members[0].config.image_shape), "latent": latent, "order": order, "names": names}
+    group |= {"reach": max(REACH, float(math.ceil(furthest))), "images": len(codes[0]) if codes else 0, "dots": dots}
+    return group, codes
 
 
 def _decoder(model: VAE, weights: list[Tensor]) -> dict[str, Any]:
@@ -145,8 +144,8 @@ def _decoder(model: VAE, weights: list[Tensor]) -> dict[str, Any]:
             layers.append({"kind": "activation", "name": activations[type(layer)]})
         elif isinstance(layer, nn.Linear | nn.Conv2d):
             inputs, outputs = layer.weight.shape[1], layer.weight.shape[0]
-            told = {"kind": "linear"} if isinstance(layer, nn.Linear) else {"kind": "conv", "from": before, "to": size}
-            layers.append(told | {"inputs": inputs, "outputs": outputs})
+            kind = {"kind": "linear"} if isinstance(layer, nn.Linear) else {"kind": "conv", "from": before, "to": size}
+            layers.append(kind | {"inputs": inputs, "outputs": outputs})
             products += layer.weight.numel() * (math.prod(size) if isinstance(layer, nn.Conv2d) else 1)
             bias = torch.zeros(outputs) if layer.bias is None else layer.bias
             packed += [layer.weight.detach().cpu().float(), bias.detach().cpu().float()]
@@ -154,8 +153,8 @@ def _decoder(model: VAE, weights: list[Tensor]) -> dict[str, Any]:
         else:
             raise ValueError(f"the browser knows no {type(layer).__name__}")
     packed.append(model.output_bias.detach().cpu().float())
-    found = {"weights": sum(one.numel() for one in packed), "products an image": products}
-    for (what, count), most in zip(found.items(), LARGEST, strict=True):
+    sizes = {"weights": sum(weight.numel() for weight in packed), "products an image": products}
+    for (what, count), most in zip(sizes.items(), LARGEST, strict=True):
         if count > most:
             return {"layers": None, "mean": mean, "large": f"{count:,} {what}, at most {most:,}"}
     weights += packed
@@ -164,14 +163,14 @@ def _decoder(model: VAE, weights: list[Tensor]) -> dict[str, Any]:
 
 def page(described: Described, *, title: str = "Latent explorer", **facts: str) -> str:
     """The whole HTML file; it asks nothing of any server."""
-    groups = described.told["groups"]
+    groups = described.description["groups"]
     decoders = sum(len(group["decoders"]) for group in groups)
     pictures = groups[0]["images"]
     inside = f"the weights of {decoders} decoder{'s' * (decoders > 1)}, rounded to float16"
     inside += f", and {pictures} sample images" if pictures else ", and no images"
     packs = {name: base64.b64encode(pack).decode() for name, pack in described.packs.items()}
-    told = json.dumps(described.told).replace("<", "\\u003c")
-    held = "\n".join(f'<script type="text/plain" id="{name}">{pack}</script>' for name, pack in packs.items())
+    description = json.dumps(described.description).replace("<", "\\u003c")
+    contents = "\n".join(f'<script type="text/plain" id="{name}">{pack}</script>' for name, pack in packs.items())
     names = {"alt": "description", "caption": "comment"}
     meta = "\n".join(
         f'<meta name="{names.get(name, name)}" content="{html.escape(fact)}">' for name, fact in facts.items()
@@ -191,13 +190,13 @@ h1 {{ font-size: 20px; }} p {{ max-width: 44em; }}</style>
 <h1>{html.escape(title)}</h1>
 <div id="explorer"><p role="alert">This page needs a browser with JavaScript modules, of 2020 or newer.</p></div>
 <p>This file holds {inside}. It asks nothing of any server.</p>
-<script type="application/json" id="told">{told}</script>
-{held}
+<script type="application/json" id="description">{description}</script>
+{contents}
 <script type="module">
 {SOURCE}
 const text = (name) => document.getElementById(name).textContent;
 const packs = {{ weights: text("weights"), codes: text("codes"), pictures: text("pictures") }};
-page(document.getElementById("explorer"), JSON.parse(text("told")), packs);
+page(document.getElementById("explorer"), JSON.parse(text("description")), packs);
 </script>
 </body>
 </html>

@@ -1,10 +1,9 @@
 """Latent sliders in a notebook. What they draw is decoded in the browser, by explore.js, with no kernel on the way."""
 
-import html
 import json
 import math
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import anywidget
@@ -13,14 +12,29 @@ import numpy as np
 import torch
 import traitlets
 from IPython.core.getipython import get_ipython
-from IPython.display import HTML
+from IPython.display import display
 
-from vae_core.explorer.page import SOURCE, Described, Images, Models, describe, page
+from vae_core.explorer.page import SOURCE, Described, Images, Models, describe
+from vae_core.plots.figures import Saved
 
 STEP = 0.02  # of a slider; explore.js has the same
 
 
-def explore(model: Models, images: Images | None = None, *, along: str | None = None) -> widgets.Widget | HTML:
+class Still(NamedTuple):
+    """What a headless run shows in place of an :class:`Explorer`: a picture, if there is one, and where sliders are."""
+
+    picture: Saved | None
+    text: str = "Sliders are here when this notebook runs in JupyterLab; `vae-core export` writes them as a page."
+
+    def _ipython_display_(self) -> None:
+        if self.picture is not None:
+            display(self.picture)
+        display({"text/markdown": self.text, "text/plain": self.text}, raw=True)
+
+
+def explore(
+    model: Models, images: Images | None = None, *, along: str | None = None, still: Saved | None = None
+) -> widgets.Widget | Still:
     """Sliders over the latent space of ``model``, one a dimension, beside the image they decode to.
 
     Several models, ``{name: model}``, stand side by side; with ``along``, the name of what differs between them, a
@@ -28,23 +42,15 @@ def explore(model: Models, images: Images | None = None, *, along: str | None = 
     dimensions in the order of their use, labelled with their KL in nats, and can be encoded and walked between. Two
     dimensions get a plane with the images in the colours of their classes.
 
-    The result is an :class:`Explorer`, whose ``z`` can be read, set and observed. In a headless run it is the page of
-    :func:`vae_core.explorer.page.export_page` instead, which needs no kernel.
+    The result is an :class:`Explorer`, whose ``z`` can be read, set and observed. A headless run, which has no front
+    end that could show sliders, shows the figure ``still`` instead.
 
     Raises:
         ValueError: on images of another shape than the model's, or models of unlike latents with ``along``.
     """
     described = describe(model, images, along)
-    shell = get_ipython()
-    if shell is not None and not getattr(getattr(shell, "kernel", None), "_allow_stdin", True):
-        if described.too_large:  # a page cannot ask a kernel
-            return HTML(f"<p>{html.escape(described.too_large)}</p>")
-        tall = 620 + 26 * max(group["latent"] for group in described.told["groups"])
-        return HTML(
-            f'<iframe srcdoc="{html.escape(page(described))}" title="latent explorer" '
-            f'sandbox="allow-scripts allow-downloads" style="width: 100%; height: {tall}px; border: 0"></iframe>'
-        )
-    return Explorer(described)
+    kernel = getattr(get_ipython(), "kernel", None)
+    return Explorer(described) if getattr(kernel, "_allow_stdin", True) else Still(still)
 
 
 class Explorer(widgets.VBox):
@@ -53,21 +59,20 @@ class Explorer(widgets.VBox):
     z = traitlets.Any(help="the latent vector, of several models one after the other, in steps of a slider")
 
     def __init__(self, described: Described) -> None:
-        groups = described.told["groups"]
+        groups = described.description["groups"]
         names = [name for group in groups for name in group["names"]]
         self._models = described.models
-        group_of = [g for g, one in enumerate(groups) for _ in one["names"]]
+        reaches = [group["reach"] for group in groups for _ in group["names"]]
         traits = {f"z{i}": traitlets.Float(0.0).tag(sync=True, echo_update=False) for i in range(len(names))}
         kind = type("Canvas", (_Canvas,), traits)  # one trait a dimension: each links to a slider in the browser
         mark = f"vae-core-{uuid4().hex[:8]}"
-        self.canvas = kind(told=json.dumps(described.told | {"id": mark}), chosen=groups[0]["first"], **described.packs)
+        description = json.dumps(described.description | {"id": mark})
+        self.canvas = kind(description=description, chosen=groups[0]["first"], **described.packs)
+        looks: Any = {"style": {"description_width": "9em"}, "layout": {"width": "100%", "max_width": "24em"}}
         self.sliders = [
-            widgets.FloatSlider(
-                min=-groups[g]["reach"], max=groups[g]["reach"], step=STEP, description=name,
-                style={"description_width": "9em"}, layout={"width": "100%", "max_width": "24em"},
-            )
-            for g, name in zip(group_of, names, strict=True)
-        ]  # fmt: skip
+            widgets.FloatSlider(min=-reach, max=reach, step=STEP, description=name, **looks)
+            for reach, name in zip(reaches, names, strict=True)
+        ]
         links: list[Any] = []
         for i, slider in enumerate(self.sliders):
             for name in ("vae-core-z", mark, f"vae-core-z{i}"):
@@ -75,11 +80,9 @@ class Explorer(widgets.VBox):
             links.append(widgets.jslink((slider, "value"), (self.canvas, f"z{i}")))
         rows: list[widgets.Widget] = [self.canvas]
         if groups[0]["steps"]:
-            steps = groups[0]["steps"]
-            which = widgets.SelectionSlider(
-                options=[(step, i) for i, step in enumerate(steps)], index=groups[0]["first"],
-                description=groups[0]["along"], style={"description_width": "9em"}, layout={"max_width": "24em"},
-            )  # fmt: skip
+            steps = [(step, i) for i, step in enumerate(groups[0]["steps"])]
+            which = widgets.SelectionSlider(options=steps, description=groups[0]["along"], **looks)
+            which.index = groups[0]["first"]
             links.append(widgets.jslink((which, "index"), (self.canvas, "chosen")))
             rows.append(which)
         starts = [0, *accumulate(group["latent"] for group in groups)]
@@ -102,10 +105,10 @@ class Explorer(widgets.VBox):
         super().__init__(rows, z=(0.0,) * len(names))
         self._links = links
         for i in range(len(names)):
-            self.canvas.observe(self._hear, f"z{i}")
+            self.canvas.observe(self._follow, f"z{i}")
         self.canvas.on_msg(self._decode)
 
-    def _hear(self, _: Any) -> None:
+    def _follow(self, _: Any) -> None:
         """The browser moved."""
         self.z = tuple(getattr(self.canvas, f"z{i}") for i in range(len(self.sliders)))
 
@@ -149,7 +152,7 @@ class Explorer(widgets.VBox):
 
 class _Canvas(anywidget.AnyWidget):
     _esm = SOURCE
-    told = traitlets.Unicode().tag(sync=True)
+    description = traitlets.Unicode().tag(sync=True)
     weights = traitlets.Bytes().tag(sync=True)
     codes = traitlets.Bytes().tag(sync=True)
     pictures = traitlets.Bytes().tag(sync=True)

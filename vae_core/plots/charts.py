@@ -1,4 +1,4 @@
-"""Charts: numbers on axes, in the style of :mod:`vae_core.figures`. Never sees a model.
+"""Charts: numbers on axes, in the style of :mod:`vae_core.plots.figures`. Never sees a model.
 
 Every chart is 720 pixels wide, has one message as its title, labels its lines and points directly, and gives units.
 """
@@ -9,21 +9,16 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import AutoLocator, FixedLocator, LogLocator
+from scipy.optimize import isotonic_regression
 
-from vae_core.plots.figures import COLOURS, DPI, MARGIN, STYLE, TEXT, WIDTH, styled, text_at, wrap
+from vae_core.plots.figures import COLOURS, DPI, MARGIN, STYLE, TEXT, styled, text_at, titled
 
 
 def frame(title: str, height: float, *, left: float, foot: float = 84, right: float = 0.04) -> tuple[Figure, Axes]:
-    """A figure with a wrapped title and axes of ``height`` pixels under it, to be drawn on where it is ``styled``.
-
-    ``left`` and ``right`` are the shares of the width that stay free beside the axes, ``foot`` the pixels under them.
-    """
-    lines = wrap(title, 46)
-    head = 24 + 34 * len(lines)
-    whole = head + height + foot
-    figure = Figure(figsize=(WIDTH / DPI, whole / DPI), dpi=DPI, facecolor="white")
-    for i, text in enumerate(lines):
-        text_at(figure, MARGIN, MARGIN + i * (TEXT + 12), text, whole, size=TEXT + 3, weight="bold")
+    """Axes of ``height`` pixels under a title, over ``foot`` pixels; ``left`` and ``right`` are shares of the width."""
+    figure, top = titled(title, height + foot, gap=14)
+    whole = top + height + foot
     return figure, figure.add_axes((left, foot / whole, 1 - left - right, height / whole))
 
 
@@ -41,14 +36,12 @@ def spreads(title: str, rows: Sequence[Spread], *, label: str, mark: float, mark
         figure, axes = frame(title, 46 * len(rows) + 30, left=0.36)
         for at, row in enumerate(rows):
             low, middle, high = np.quantile(row.values, [0.05, 0.5, 0.95])
-            colour = COLOURS[row.colour]
-            axes.plot([low, high], [at, at], color=colour, linewidth=5, alpha=0.5, solid_capstyle="round")
-            axes.plot([middle], [at], "o", color=colour, markersize=9)
+            axes.plot([low, high], [at, at], color=COLOURS[row.colour], linewidth=5, alpha=0.5, solid_capstyle="round")
+            axes.plot([middle], [at], "o", color=COLOURS[row.colour], markersize=9)
         axes.axvline(mark, color="black", linestyle="--", linewidth=1.5)
         axes.annotate(mark_label, (mark, -0.75), (-6, 0), textcoords="offset points", ha="right", va="center")
         axes.set(xscale="log", xlabel=label, ylim=(len(rows) - 0.5, -1.2))
         axes.set_yticks(range(len(rows)), [row.name for row in rows])
-        axes.tick_params(axis="y", length=0)
     return figure
 
 
@@ -67,11 +60,9 @@ def dots(title: str, rows: Sequence[Dot], *, label: str) -> Figure:
         for at, row in enumerate(rows):
             axes.plot([row.value], [at], "o", color=COLOURS[row.colour], markersize=10)
             axes.annotate(f"{row.value:.2f}", (row.value, at), (10, 0), textcoords="offset points", va="center")
-        low, high = min(row.value for row in rows), max(row.value for row in rows)
-        room = max(high - low, 0.5)
-        axes.set(xlabel=label, ylim=(len(rows) - 0.5, -0.6), xlim=(low - 0.1 * room, high + 0.35 * room))
+        axes.margins(x=0.35)
+        axes.set(xlabel=label, ylim=(len(rows) - 0.5, -0.6))
         axes.set_yticks(range(len(rows)), [row.name for row in rows])
-        axes.tick_params(axis="y", length=0)
     return figure
 
 
@@ -82,9 +73,8 @@ def curve(title: str, x: Sequence[float], y: Sequence[float], *, across: str, up
         axes.plot(x, y, "o-", color=COLOURS[0], markersize=9)
         for at, value in zip(x, y, strict=True):
             axes.annotate(f"{value:.1f}", (at, value), (8, 8), textcoords="offset points")
-        room = max(max(y) - min(y), 0.5)
-        axes.set(xscale="log", xlabel=across, ylabel=up, ylim=(min(y) - 0.1 * room, max(y) + 0.2 * room))
-        axes.margins(x=0.08)
+        axes.margins(x=0.08, y=0.2)
+        axes.set(xscale="log", xlabel=across, ylabel=up)
         axes.set_xticks(list(x), [f"{value:,}" for value in x])
         axes.minorticks_off()
     return figure
@@ -105,52 +95,46 @@ class Column(NamedTuple):
 def columns(title: str, names: Sequence[str], parts: Mapping[str, Sequence[Column]], *, first: float = 0.29) -> Figure:
     """Named rows from top to bottom, several measures of each side by side, and every number beside its point.
 
-    ``parts`` stand under each other, each under its name, with the same rows. ``first`` is the share of the width that
-    the names of the rows take.
+    ``parts`` stand under each other with the same rows, whose names take the share ``first`` of the width.
     """
-    line, head = 44, 56  # pixels: of a row, and of the measures' names
-    block = head + line * len(names) + 40
+    line, height, rows = 44, 44 * len(names), range(len(names))  # pixels: of a row, of all
     with styled():
-        figure, whole = frame(title, block * len(parts), left=first, foot=0)
-        pixels, top = figure.get_figheight() * DPI, 0.0
-        start = pixels * (1 - whole.get_position().y1) - 8
-        whole.remove()
-        for at, (heading, measures) in enumerate(parts.items()):
-            top, share = start + at * block + head, (0.99 - first) / len(measures)
-            text_at(figure, MARGIN, top - head + 2, heading, pixels, weight="bold")
+        figure, top = titled(title, (height + 96) * len(parts) - 56, gap=62)
+        whole = figure.get_figheight() * DPI
+        for heading, measures in parts.items():
+            text_at(figure, MARGIN, top - 54, heading, whole, weight="bold")
             for row, name in enumerate(names):
-                text_at(figure, MARGIN, top + line * row + 10, name, pixels)
-            for i, part in enumerate(measures):
-                height = line * len(names) / pixels
-                axes = figure.add_axes((first + i * share, 1 - top / pixels - height, share * 0.5, height))
-                rows, ink = range(len(names)), COLOURS[i]
+                text_at(figure, MARGIN, top + line * row + 10, name, whole)
+            share = (0.99 - first) / len(measures)
+            for i, (part, ink) in enumerate(zip(measures, COLOURS, strict=False)):
+                axes = figure.add_axes((first + i * share, 1 - (top + height) / whole, share / 2, height / whole))
                 axes.axvline(part.mark, color="black", linestyle="--", linewidth=1.5)
                 axes.plot(part.values, rows, "-", color=ink, alpha=0.4)
                 axes.errorbar(part.values, rows, xerr=part.errors, fmt="o", color=ink, markersize=8, capsize=4)
-                axes.set(xscale="log" if part.log else "linear", ylim=(len(names) - 0.5, -0.5))
+                axes.set(xscale="log" if part.log else "linear", ylim=(len(rows) - 0.5, -0.5))
                 axes.margins(x=0.12)
                 for row, value in enumerate(part.values):
-                    told = f"{value:.{part.digits}f}".replace("-", "\N{MINUS SIGN}")
-                    axes.text(1.82, row, told, transform=axes.get_yaxis_transform(), ha="right", va="center", color=ink)
+                    number, place = (
+                        f"{value:.{part.digits}f}".replace("-", "\N{MINUS SIGN}"),
+                        axes.get_yaxis_transform(),
+                    )
+                    axes.text(1.82, row, number, transform=place, ha="right", va="center", color=ink)
                 axes.set_title(part.name, loc="left", fontsize=STYLE["font.size"], color=ink)
-                axes.text(part.mark, len(names) - 0.45, part.mark_label, ha="center", va="top")
-                axes.minorticks_off()
-                axes.set(xticks=[], yticks=[])
-                axes.spines[:].set_visible(False)
+                axes.text(part.mark, len(rows) - 0.45, part.mark_label, ha="center", va="top")
+                axes.set_axis_off()
+            top += height + 96
     return figure
 
 
 def lines(title: str, curves: Sequence[tuple[str, np.ndarray, np.ndarray]], *, across: str, up: str) -> Figure:
     """Smooth curves over the same points of one axis, each with its name above it, where they are furthest apart."""
-    apart = np.diff(np.sort(np.stack([y for _, _, y in curves]), axis=0), axis=0)
-    at = int(apart.min(axis=0).argmax()) if len(curves) > 1 else len(curves[0][1]) // 2
+    gaps = np.diff(np.sort(np.stack([y for _, _, y in curves]), axis=0), axis=0)
+    at = int(gaps.min(axis=0).argmax()) if len(curves) > 1 else len(curves[0][1]) // 2
     with styled():
         figure, axes = frame(title, 340, left=0.16)
-        for i, (name, x, y) in enumerate(curves):
-            axes.plot(x, y, color=COLOURS[i], linewidth=2.5)
-            axes.annotate(
-                name, (x[at], y[at]), (0, 6), textcoords="offset points", ha="center", va="bottom", color=COLOURS[i]
-            )
+        for (name, x, y), ink in zip(curves, COLOURS, strict=False):
+            axes.plot(x, y, color=ink, linewidth=2.5)
+            axes.annotate(name, (x[at], y[at]), (0, 6), textcoords="offset points", ha="center", color=ink)
         axes.margins(y=0.12)
         axes.set(xlabel=across, ylabel=up)
     return figure
@@ -178,74 +162,52 @@ class Panel(NamedTuple):
 
 
 def panels(
-    title: str,
-    parts: Sequence[Panel],
-    *,
-    across: str,
-    ticks: Sequence[float],
-    height: float = 230,
-    right: float = 0.27,
-    log: bool = True,
+    title: str, parts: Sequence[Panel], across: str, ticks: Sequence = (), height: int = 230, right: float = 0.27
 ) -> Figure:
-    """Charts of ``height`` pixels under each other, each under its message, over the same axis, logarithmic if ``log``.
+    """Charts under each other, each under its message, over the same axis, which is logarithmic beyond a decade.
 
-    ``right`` is the share of the width that the names of the lines take.
+    Each is ``height`` pixels tall, or as much as its lines' names need; ``right`` is the share of the width that these
+    take. Without ``ticks`` the axis has round numbers.
     """
-    step = height + 84
+    height = max(height, 29 * max(len(part.lines) for part in parts))
+    places = np.concatenate([line.x for part in parts for line in part.lines])
+    log = 0 < 10 * min(places) <= max(places)
     with styled():
-        figure, whole = frame(title, step * len(parts) - 30, left=0.14, right=right)
-        box, tall = whole.get_position(), figure.get_figheight() * DPI
-        whole.remove()
-        for i, part in enumerate(parts):
-            bottom = box.y0 + (len(parts) - 1 - i) * step / tall
-            axes = figure.add_axes((box.x0, bottom, box.width, height / tall))
-            text_at(figure, MARGIN, tall * (1 - bottom) - height - 42, part.message, tall, color="#333333")
+        figure, top = titled(title, (height + 84) * len(parts) + 54, gap=14)
+        whole = figure.get_figheight() * DPI
+        for part in parts:
+            text_at(figure, MARGIN, top + 12, part.message, whole, color="#333333")
+            axes = figure.add_axes((0.14, 1 - (top + 54 + height) / whole, 0.86 - right, height / whole))
             axes.set(xscale="log" if log else "linear", yscale="log" if part.log else "linear", ylabel=part.up)
             for line in part.lines:
-                ink = COLOURS[line.colour]
+                ink, inside = COLOURS[line.colour], "white" if "--" in line.style else COLOURS[line.colour]
                 bars = [np.subtract(line.y, line.low), np.subtract(line.high, line.y)] if len(line.low) else None
-                inside = "white" if "--" in line.style else ink
                 axes.errorbar(line.x, line.y, bars, fmt=line.style, color=ink, mfc=inside, markersize=7, capsize=4)
             _name_ends(axes, part.lines, height)
-            axes.set_xticks(list(ticks), [f"{tick:,}" for tick in ticks])
-            axes.minorticks_off()
+            round_numbers = LogLocator(subs=(1, 2, 5)) if log else AutoLocator()
+            axes.xaxis.set_major_locator(FixedLocator(ticks) if ticks else round_numbers)
+            axes.xaxis.set_major_formatter("{x:,g}")
             if part.log:
                 axes.yaxis.set_major_formatter("{x:g}")
+            axes.minorticks_off()
+            top += height + 84
         axes.set_xlabel(across)
     return figure
 
 
 def _name_ends(axes: Axes, lines: Sequence[Line], height: float) -> None:
     """Each line's name to the right of its end, as near to it as leaves room for the others."""
-    low, high = axes.get_ylim()
-    scale = axes.transData
-    ends = [scale.transform((line.x[-1], line.y[-1])) for line in lines]
-    (_, floor), (_, roof) = (scale.transform((lines[0].x[-1], end)) for end in (low, high))
-    spaced = _spaced([y for _, y in ends], (roof - floor) * (TEXT + 6) / height, floor, roof)
-    for line, at in zip(lines, spaced, strict=True):
-        ink = COLOURS[line.colour]
-        axes.annotate(
-            line.name,
-            (line.x[-1], line.y[-1]),
-            (1.07, (at - floor) / (roof - floor)),
-            textcoords="axes fraction",
-            arrowprops={"arrowstyle": "-", "color": ink, "linewidth": 0.8, "shrinkB": 6, "relpos": (0, 0.5)},
-            color=ink,
-            va="center",
-            annotation_clip=False,
-        )
-    axes.set_ylim(low, high)
+    axes.set_ylim(axes.get_ylim())  # as they will be drawn
+    ends = axes.transAxes.inverted().transform(axes.transData.transform([(line.x[-1], line.y[-1]) for line in lines]))
+    for line, at in zip(lines, _spaced(ends[:, 1], (TEXT + 6) / height, 0, 1), strict=True):
+        ink, end = COLOURS[line.colour], (line.x[-1], line.y[-1])
+        arrow = {"arrowstyle": "-", "color": ink, "linewidth": 0.8, "shrinkB": 6, "relpos": (0, 0.5)}
+        axes.annotate(line.name, end, (1.07, at), "data", "axes fraction", arrow, False, color=ink, va="center")
 
 
-def _spaced(values: Sequence[float], distance: float, low: float, high: float) -> list[float]:
+def _spaced(values: Sequence[float] | np.ndarray, distance: float, low: float, high: float) -> list[float]:
     """Values moved as little as keeps neighbours ``distance`` apart, in their order, and all within the bounds."""
     order = np.argsort(values, kind="stable")
     shift = distance * np.arange(len(values))
-    blocks: list[list[float]] = []
-    for value in np.asarray(values, dtype=float)[order] - shift:
-        blocks.append([value])
-        while len(blocks) > 1 and np.mean(blocks[-2]) > np.mean(blocks[-1]):
-            blocks[-2:] = [blocks[-2] + blocks[-1]]
-    free = np.repeat([np.mean(b) for b in blocks], [len(b) for b in blocks])  # an isotonic regression
-    placed = np.clip(free, low, high - shift[-1]) + shift
-    return placed[np.argsort(order)].tolist()
+    free = isotonic_regression(np.asarray(values, dtype=float)[order] - shift).x
+    return (np.clip(free, low, high - shift[-1]) + shift)[np.argsort(order)].tolist()

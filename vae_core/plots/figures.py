@@ -1,22 +1,23 @@
 """Arrays to figures. Never sees a model.
 
-Every figure is 720 pixels wide with text that is still legible at half that width, on opaque
-white. Images are enlarged by whole factors without smoothing: each pixel of an image is a square
-block of equal pixels in the file. Figures are made without pyplot, so nothing depends on a backend
-and a notebook shows exactly the file that was saved.
+Every figure is 720 pixels wide with text that is still legible at half that width, on opaque white. Images are enlarged
+by whole factors without smoothing: each pixel of an image is a square block of equal pixels in the file. Figures are
+made without pyplot, so nothing depends on a backend and a notebook shows exactly the file that was saved.
 """
 
-import csv
 import io
 import json
 import os
+import textwrap
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib.style
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -30,12 +31,10 @@ TEXT = 20  # pixels; 10 on a narrow phone
 COLOURS = ("#332288", "#CC6677", "#117733", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499", "#DDCC77", "#000000")
 STYLE: dict[Any, Any] = {
     "font.size": TEXT * 72 / DPI,
-    "font.family": "DejaVu Sans",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 1.2,
     "lines.linewidth": 2.0,
-    "savefig.facecolor": "white",
     "svg.hashsalt": "vae_core",
     "svg.fonttype": "none",
 }
@@ -61,8 +60,21 @@ class Saved(NamedTuple):
     alt: str
     caption: str
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
-        return {"image/png": self.path.read_bytes(), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
+    def __repr__(self) -> str:
+        return self.alt  # a path would be that of one machine
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, str]]:
+        return self.path.read_bytes(), {"alt": self.alt}
+
+
+def titled(title: str, height: float, *, gap: int) -> tuple[Figure, int]:
+    """A white figure: a wrapped title, ``gap`` pixels and ``height`` pixels; and where these begin, from the top."""
+    lines = wrap(title, 46)
+    top = MARGIN + (TEXT + 12) * len(lines) + gap
+    figure = Figure(figsize=(WIDTH / DPI, (top + height) / DPI), dpi=DPI, facecolor="white")
+    for i, line in enumerate(lines):
+        text_at(figure, MARGIN, MARGIN + (TEXT + 12) * i, line, top + height, size=TEXT + 3, weight="bold")
+    return figure, top
 
 
 def image_sections(title: str, sections: Sequence[Section], *, columns: int = 8) -> Figure:
@@ -70,36 +82,25 @@ def image_sections(title: str, sections: Sequence[Section], *, columns: int = 8)
     gap, line = 2, TEXT + 8
     side = max(section.images.shape[-1] for section in sections)
     factor = max(1, (WIDTH - 2 * MARGIN - (columns - 1) * gap) // (columns * side))
-    title_lines = wrap(title, 46)
-    labels = [wrap(section.label, 54) if section.label else [] for section in sections]
-    heights = []
-    for section, label in zip(sections, labels, strict=True):
-        rows = -(-len(section.images) // columns)
-        tile = section.images.shape[-2] * factor + gap + (line if section.names else 0)
-        heights.append(len(label) * line + rows * tile + MARGIN)
-    height = MARGIN + len(title_lines) * (line + 4) + 4 + sum(heights)
+    blocks = []  # each section with the lines of its label and the heights of a row of it and of all
+    for section in sections:
+        label = wrap(section.label, 54)
+        row = section.images.shape[-2] * factor + gap + (line if section.names else 0)
+        blocks.append((section, label, row, len(label) * line - (-len(section.images) // columns) * row + MARGIN))
     with styled():
-        figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI, facecolor="white")
-        top = MARGIN
-        for text in title_lines:
-            text_at(figure, MARGIN, top, text, height, size=TEXT + 3, weight="bold")
-            top += line + 4
-        top += 4
-        for section, label, section_height in zip(sections, labels, heights, strict=True):
-            below = top
-            for text in label:
-                text_at(figure, MARGIN, below, text, height)
-                below += line
-            pixels = to_pixels(section.images, factor)
-            tall, wide = pixels.shape[1:3]
-            for i, image in enumerate(pixels):
-                row, column = divmod(i, columns)
-                left = MARGIN + column * (wide + gap)
-                at = below + row * (tall + gap + (line if section.names else 0))
-                figure.figimage(image, left, height - at - tall, origin="upper")
+        figure, top = titled(title, sum(tall for *_, tall in blocks), gap=4)
+        height = round(figure.get_figheight() * DPI)
+        for section, label, row, tall in blocks:
+            for i, text in enumerate(label):
+                text_at(figure, MARGIN, top + i * line, text, height)
+            for i, image in enumerate(to_pixels(section.images, factor)):
+                down, across = divmod(i, columns)
+                left, below = MARGIN + across * (image.shape[1] + gap), top + len(label) * line + down * row
+                figure.figimage(image, left, height - below - len(image), origin="upper")
                 if section.names:
-                    text_at(figure, left + wide / 2, at + tall + 2, section.names[i], height, ha="center")
-            top += section_height
+                    middle = left + image.shape[1] / 2
+                    text_at(figure, middle, below + len(image) + 2, section.names[i], height, ha="center")
+            top += tall
     return figure
 
 
@@ -118,120 +119,81 @@ def latent_plane(title: str, means: Tensor, labels: Tensor, decoded: Tensor, ext
     """
     columns = round(len(decoded) ** 0.5)
     factor = max(1, (WIDTH - MARGIN - 80) // (columns * decoded.shape[-1]))
-    square = mosaic(to_pixels(decoded, factor), columns)
-    side = square.shape[0]
-    left, head, between, foot = WIDTH - MARGIN - square.shape[1], 60, 116, 66
-    height = head + side + between + side + foot
+    tiles = to_pixels(decoded, factor)
+    side, wide = columns * tiles.shape[1], columns * tiles.shape[2]
+    square = tiles.reshape(columns, columns, *tiles.shape[1:]).swapaxes(1, 2).reshape(side, wide, 3)
+    left, between, foot = WIDTH - MARGIN - wide, 116, 66
+    reach = float(np.quantile(np.abs(means.numpy()), 0.998)) * 1.08
+    classes = {label: means[labels == label].T.numpy() for label in labels.unique().tolist()}
+    places = _apart(np.array([np.median(of_class, axis=1) for of_class in classes.values()]), reach / 9)
     with styled():
-        figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI, facecolor="white")
-        text_at(figure, MARGIN, MARGIN, title, height, size=TEXT + 3, weight="bold")
-        box = (left / WIDTH, 1 - (head + side) / height, square.shape[1] / WIDTH, side / height)
-        axes = figure.add_axes(box)
-        reach = float(np.quantile(np.abs(means.numpy()), 0.998)) * 1.08
-        axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel="z[0]", ylabel="z[1]")
-        classes = [means[labels == label].numpy() for label in labels.unique()]
-        places = _apart(np.array([np.median(of_class, axis=0) for of_class in classes]), reach / 9)
-        for i, of_class in enumerate(classes):
-            axes.scatter(
-                of_class[:, 0], of_class[:, 1], s=5, color=COLOURS[i % 10], linewidths=0, alpha=0.6, rasterized=True
-            )
-        for i, label in enumerate(labels.unique().tolist()):
-            disc = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": COLOURS[i % 10], "linewidth": 2}
+        figure, _ = titled(title, side + between + side + foot, gap=16)
+        height = round(figure.get_figheight() * DPI)
+
+        def plane(bottom: float, limit: float) -> Axes:
+            axes = figure.add_axes((left / WIDTH, bottom / height, wide / WIDTH, side / height))
+            axes.set(xlim=(-limit, limit), ylim=(-limit, limit), xlabel="z[0]", ylabel="z[1]")
+            return axes
+
+        axes = plane(foot + side + between, reach)
+        for i, (label, (x, y)) in enumerate(classes.items()):
+            axes.scatter(x, y, s=5, color=COLOURS[i], linewidths=0, alpha=0.6, rasterized=True)
+            disc = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": COLOURS[i], "linewidth": 2}
             axes.text(places[i, 0], places[i, 1], str(label), ha="center", va="center", weight="bold", bbox=disc)
-        corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1], [-1, -1]]) * extent
-        axes.plot(*corners.T, color="black", linewidth=1.5, linestyle="--")
+        corners = extent * np.array([-1, 1, 1, -1, -1])
+        axes.plot(corners, np.roll(corners, 1), "--", color="black", linewidth=1.5)
         text_at(figure, left, height - foot - side - TEXT - 14, "What the dashed square decodes to", height)
-        below = figure.add_axes((left / WIDTH, foot / height, square.shape[1] / WIDTH, side / height))
-        below.set(xlim=(-extent, extent), ylim=(-extent, extent), xlabel="z[0]", ylabel="z[1]")
-        below.patch.set_alpha(0)
+        plane(foot, extent).patch.set_alpha(0)
         figure.figimage(square, left, foot, origin="upper", zorder=-1)
     return figure
 
 
-def mosaic(tiles: np.ndarray, columns: int) -> np.ndarray:
-    """Equal tiles ``(rows * columns, h, w, 3)`` as one picture without gaps, ``(rows * h, columns * w, 3)``."""
-    rows = tiles.reshape(-1, columns, *tiles.shape[1:]).swapaxes(1, 2)
-    return rows.reshape(-1, columns * tiles.shape[2], 3)
-
-
 def _apart(places: np.ndarray, distance: float) -> np.ndarray:
-    """Points moved as little as keeps any two of them ``distance`` apart, more or less."""
+    """Points ``(n, 2)`` moved as little as keeps any two of them ``distance`` apart, more or less."""
     places = places.copy()
     for _ in range(50):
-        for i in range(len(places)):
-            for j in range(i):
-                away = places[i] - places[j]
-                far = float(np.hypot(*away))
-                if far < distance:
-                    push = (away / far if far else np.array([1.0, 0.0])) * (distance - far) / 2
-                    places[i] += push
-                    places[j] -= push
+        for i, j in combinations(range(len(places)), 2):
+            away = places[j] - places[i] + [1e-9, 0]  # two at one place part to the sides
+            push = away * max(distance / np.hypot(*away) - 1, 0) / 2
+            places[i], places[j] = places[i] - push, places[j] + push
     return places
 
 
 def figures_folder() -> Path:
-    """Where figures go: ``$VAE_CORE_FIGURES``, else ``build/figures``."""
-    return Path(os.environ.get("VAE_CORE_FIGURES") or "build/figures").expanduser()
+    """Where figures go: ``$VAE_CORE_BUILD/figures``, else ``build/figures``."""
+    return Path(os.environ.get("VAE_CORE_BUILD") or "build").expanduser() / "figures"
 
 
 def save(
     figure: Figure, name: str, *, alt: str, caption: str, source: str, svg: bool = False, folder: Path | None = None
 ) -> Saved:
-    """Write ``name.png`` (and ``name.svg``) into a folder; without one into :func:`figures_folder`, and print the path.
+    """Write ``name.png`` (and ``name.svg``) into ``folder``, else into :func:`figures_folder`.
 
     The file carries its own alt text, caption and data ``source`` as PNG text.
 
     Raises:
         OSError: when the folder cannot be written.
     """
-    said, folder = folder is None, folder or figures_folder()
-    facts = {"Title": name, "Description": alt, "Comment": caption, "Source": source}
-    with styled():
+    path = (folder or figures_folder()) / f"{name}.png"
+    png, vector = {"Comment": caption, "Source": source, "Software": None}, {"Date": None}
+    for kind, facts in {"png": png, "svg": vector}.items() if svg else [("png", png)]:
         drawn = io.BytesIO()
-        figure.savefig(drawn, format="png", metadata={**facts, "Software": None})
-        write_bytes(folder / f"{name}.png", drawn.getvalue())
-        if svg:
-            drawn = io.BytesIO()
-            figure.savefig(drawn, format="svg", metadata={"Title": name, "Description": alt, "Date": None})
-            write_bytes(folder / f"{name}.svg", drawn.getvalue())
-    if said:
-        print(folder / f"{name}.png")
-    return Saved(folder / f"{name}.png", alt, caption)
-
-
-class Table(NamedTuple):
-    """Rows that a notebook shows as a table."""
-
-    rows: Sequence[dict[str, Any]]
-
-    def _repr_markdown_(self) -> str:
-        def cell(value: Any) -> str:
-            return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-        heads = list(self.rows[0])
-        lines = [heads, ["---"] * len(heads), *([cell(row[head]) for head in heads] for row in self.rows)]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def table(rows: Sequence[dict[str, Any]]) -> Table:
-    """A table of rows with the same keys, floats to four digits, for the end of a notebook cell."""
-    return Table(rows)
+        with styled():
+            figure.savefig(drawn, format=kind, metadata={"Title": name, "Description": alt, **facts})  # type: ignore
+        write_bytes(path.with_suffix(f".{kind}"), drawn.getvalue())
+    return Saved(path, alt, caption)
 
 
 def save_results(name: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Write the numbers of notebook ``name`` as JSON and CSV into the ``data`` folder beside its figures.
+    """Write the numbers of notebook ``name`` as JSON into the ``data`` folder beside its figures.
 
     A row says: claim, value, unit, standard_error, seeds, images, source; and, where neither its error nor a thousandth
     says how far the value may be from that of another machine, the tolerance.
+
+    Raises:
+        OSError: when the folder cannot be written.
     """
-    folder = figures_folder() / "data"
-    write_bytes(folder / f"{name}.json", (json.dumps(list(rows), indent=1) + "\n").encode())
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    write_bytes(folder / f"{name}.csv", text.getvalue().encode())
-    print(folder / f"{name}.csv")
+    write_bytes(figures_folder() / "data" / f"{name}.json", (json.dumps(list(rows), indent=1) + "\n").encode())
 
 
 def text_at(figure: Figure, left: float, top: float, text: str, height: float, size: float = TEXT, **more: Any) -> None:
@@ -241,6 +203,4 @@ def text_at(figure: Figure, left: float, top: float, text: str, height: float, s
 
 def wrap(text: str, characters: int) -> list[str]:
     """Lines of at most so many characters; line breaks are kept."""
-    import textwrap
-
     return [line for paragraph in text.split("\n") for line in textwrap.wrap(paragraph, characters)]

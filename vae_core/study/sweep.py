@@ -1,24 +1,31 @@
-"""The declared sweeps, whose published results notebooks 01, 02 and 04 load: their points, and any others."""
+"""Sweeps: the points that a claim declares, trained and measured; their tables and charts; what is published."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from pandas.api.types import infer_dtype
+
 from vae_core.data import ImageSet, load_images
 from vae_core.environment import libraries, machine, package_digest
 from vae_core.files import read_json
 from vae_core.model import VAEConfig
 from vae_core.parallel.many import Job, fit_many
+from vae_core.plots.charts import Line, Panel, panels
+from vae_core.plots.figures import COLOURS
 from vae_core.runs import Run
 from vae_core.scores import Yardsticks
 from vae_core.train import TrainConfig
 
 Row = dict[str, Any]  # plain numbers and words
+SEEDS = ("train.seed", "data.seed")  # what chance is: never an axis, nor a line of its own
 
 
 class Images(NamedTuple):
@@ -31,14 +38,13 @@ class Images(NamedTuple):
 
     def load(self, split: str = "train") -> ImageSet:
         """Load them, or the embedded stand-in for a set that is not to be had."""
-        given = partial(load_images, self.name, split, seed=self.seed, size=self.size, substitute=True)
+        load = partial(load_images, self.name, split, seed=self.seed, size=self.size, substitute=True)
         try:
-            return given(limit=self.limit)
+            return load(limit=self.limit)
         except ValueError:
-            there = len(given().images)
-            if not isinstance(self.limit, int) or there >= self.limit:
+            if not isinstance(self.limit, int):
                 raise
-            return given(limit=there)
+            return load(limit=min(self.limit, len(load().images)))
 
 
 class Point(NamedTuple):
@@ -52,35 +58,32 @@ class Point(NamedTuple):
     def value(self, path: str) -> Any:
         """The setting at a path such as ``train.seed``, or a label."""
         part, _, field = path.partition(".")
-        return self.labels.get(path) if not field else getattr(self[list(FIELDS).index(part) + 1], field)
+        parts = {"data": self.data, "model": self.model, "train": self.training}
+        return getattr(parts[part], field) if field else self.labels.get(path)
 
 
-class Declared(NamedTuple):
-    """What a sweep is."""
+class Sweep(NamedTuple):
+    """What a claim trains and measures beyond its notebook."""
 
     name: str
-    about: str
+    description: str
     data: str  # unless another set is named
-    make: Callable[[str, Row], list[Point]]  # from the name of a data set and what is to differ in its Images
+    points: Callable[[str, Row], list[Point]]  # from the name of a data set and what is to differ in its Images
     measure: Callable[[Point, Run], list[Row]]
-    names: tuple[str, ...]  # the paths that tell points apart
     across: str  # the column of its horizontal axis
     apart: tuple[str, ...]  # columns that tell its other lines apart
     numbers: dict[str, tuple[str, str]]  # headline columns: what it is, its unit
 
 
-FIELDS = {"data": Images, "model": VAEConfig, "train": TrainConfig}  # in the order of Point
-
-
 @lru_cache(maxsize=4)
-def _given(data: Images, split: str, sha256: str) -> ImageSet:
-    """Loaded once a process, for a training on images of that digest."""
+def loaded(data: Images, split: str, sha256: str) -> ImageSet:
+    """Images, loaded once a process, for a training on images of that digest."""
     return data.load(split)
 
 
 @lru_cache(maxsize=2)
-def _against(data: Images, sha256: str, limit: int | None = None, classify: bool | None = None) -> Yardsticks:
-    """Yardsticks made once a process, for a training on images of that digest, with at most so many test images."""
+def yardsticks_of(data: Images, sha256: str, limit: int | None = None, classify: bool | None = None) -> Yardsticks:
+    """Yardsticks, once a process, for a training on images of that digest, with at most ``limit`` test images."""
     return Yardsticks(data._replace(limit=limit, seed=0).load("test"), data.load(), classify=classify)
 
 
@@ -103,97 +106,80 @@ def whole_numbers(parameter: Any) -> list[int]:
         raise ValueError(f"whole numbers between commas are needed, such as 2,4,10, not {parameter!r}") from None
 
 
-class Sweep(NamedTuple):
-    """The published results of a long sweep."""
+class SweepResults(NamedTuple):
+    """The published results of a sweep."""
 
-    rows: list[dict[str, Any]]
-    told: str  # from what, by which command: one line
+    rows: list[Row]
+    description: str  # from what, by which command: one line
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rows as a table."""
+        return pd.DataFrame(self.rows)
 
 
-def load_sweep(name: str) -> Sweep:
+def load_sweep(name: str) -> SweepResults:
     """The rows of ``sweep_NAME.json`` in ``$VAE_CORE_SWEEPS``, else those that this checkout has in ``figures/data``.
 
     Raises:
         ValueError: when there is no such file, or it is damaged, with the command that makes it.
     """
-    file, given = f"sweep_{name}.json", os.environ.get("VAE_CORE_SWEEPS")
-    path = Path(given or "").expanduser() / file
-    if not given or not path.exists():
-        path = Path(__file__).parents[2] / "figures" / "data" / file
+    published = Path(__file__).parents[2] / "figures" / "data" / f"sweep_{name}.json"
+    path = Path(os.environ.get("VAE_CORE_SWEEPS") or published.parent).expanduser() / published.name
+    path = path if path.exists() else published
     facts = read_json(path)
     if "rows" not in facts:
         raise ValueError(f"{path} does not hold the results of a sweep: vae-core reproduce --preset full makes it")
-    told = f"loaded from {path.name}: {len(facts['rows'])} results on {facts['source']}, by {facts.get('command')}"
-    return Sweep(facts["rows"], told)
+    source, command = facts["source"], facts.get("command")
+    return SweepResults(facts["rows"], f"{path.name}: {len(facts['rows'])} results on {source}, by {command}")
 
 
-AWAY = "Not the post's setting: no verdict."
-T95 = (12.7, 4.3, 3.2, 2.8, 2.6, 2.4, 2.4, 2.3)  # Student's: standard errors that hold 95%, from 1 degree of freedom on
+_DEFAULTS = {"data": Images("mnist")._asdict(), "model": vars(VAEConfig()), "train": vars(TrainConfig())}
+SETTINGS = {f"{part}.{field}": value for part, fields in _DEFAULTS.items() for field, value in fields.items()}
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+_KINDS |= {tuple: "whole numbers such as 256x128"}  # what is None by default, its config checks
 
 
-def _t95(freedom: int) -> float:
-    return T95[min(freedom, len(T95)) - 1]
-
-
-_USUAL = Point({}, Images("mnist"), VAEConfig(), TrainConfig())
-SETTINGS = {
-    f"{part}.{field}": value
-    for part, of in {"data": _USUAL.data._asdict(), "model": vars(_USUAL.model), "train": vars(_USUAL.training)}.items()
-    for field, value in of.items()
-}  # what can be set of a point, and a usual value of each
-
-
-KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word",
-         tuple: "whole numbers such as 256x128"}  # what is None usually, its config checks  # fmt: skip
-
-
-def points(
-    declared: Declared, data: str | None = None, changes: Mapping[str, Sequence[Any]] | None = None
-) -> list[Point]:
+def points(sweep: Sweep, data: str | None = None, changes: Mapping[str, Sequence[Any]] | None = None) -> list[Point]:
     """The points of a sweep, on its own data set or another.
 
     ``changes`` maps paths such as ``model.latent_dim``, ``train.seed`` or ``data.limit`` to values: every point is
-    made with each combination of them in place of its own, and what is then there twice is dropped.
+    taken with each combination of them in place of its own, and what is then there twice is dropped.
 
     Raises:
         ValueError: on an unknown setting, no values, a value of another type, or one that a config refuses.
     """
-    axes = {path: list(values) for path, values in (changes or {}).items()}
-    for path, values in axes.items():
+    axes: dict[str, dict[str, list[Any]]] = {part: {} for part in _DEFAULTS}
+    for path, values in (changes or {}).items():
         if path not in SETTINGS:
             raise ValueError(f"no setting {path!r}: expected one of {', '.join(SETTINGS)}")
-        if not values:
+        if not len(values):
             raise ValueError(f"{path} needs at least one value")
         kind = type(SETTINGS[path])
         for value in values:
-            fits = type(value) in (int, float) if kind is float else type(value) is kind  # True is no number
-            if kind in KINDS and not fits:
-                raise ValueError(f"{path} must be {KINDS[kind]}, not {value!r}")
-    made: dict[str, list[Point]] = {}
-    found: dict[Any, Point] = {}
-    for combination in product(*axes.values()):
-        parts: dict[str, Row] = {part: {} for part in FIELDS}
-        for path, value in zip(axes, combination, strict=True):
-            parts[path.partition(".")[0]][path.partition(".")[2]] = value
-        own = parts["data"]
-        source = own.pop("name", None) or data or declared.data
-        key = repr((source, own))  # anything may have been given, also lists
-        made[key] = made.get(key) or declared.make(source, own)
-        for one in made[key]:
-            point = one._replace(model=replace(one.model, **parts["model"]))
-            point = point._replace(training=replace(one.training, **parts["train"]))
-            found.setdefault((*point[1:], *point.labels.items()), point)
-    return list(found.values())
+            if kind in _KINDS and type(value) not in {kind, int if kind is float else kind}:
+                raise ValueError(f"{path} must be {_KINDS[kind]}, not {value!r}")
+        part, _, field = path.partition(".")
+        axes[part][field] = list(values)
+    combinations = {
+        part: [dict(zip(fields, values, strict=True)) for values in product(*fields.values())]
+        for part, fields in axes.items()
+    }
+    unique: dict[Any, Point] = {}
+    for images in combinations["data"]:
+        base = sweep.points(images.pop("name", data or sweep.data), images)
+        for model, training, point in product(combinations["model"], combinations["train"], base):
+            point = point._replace(model=replace(point.model, **model), training=replace(point.training, **training))
+            unique.setdefault((*point[1:], *point.labels.items()), point)
+    return list(unique.values())
 
 
-class Done(NamedTuple):
-    """A point that ended, the ``done``-th of ``total``."""
+class Outcome(NamedTuple):
+    """How a point ended."""
 
-    done: int
-    total: int
     number: int  # among the points
     point: Point
-    what: str  # tells it from the others
+    label: str  # tells it from the others
     rows: list[Row]
     run: Run | None
     error: str | None  # one line
@@ -201,79 +187,118 @@ class Done(NamedTuple):
     machine: str  # where it was measured
 
     @property
-    def told(self) -> str:
-        """How far it is, and how this point ended, in one line."""
+    def description(self) -> str:
+        """How it ended, in one line."""
         if self.error or not self.run:
-            return f"{self.done} of {self.total}: {self.what} failed: {self.error}"
+            return f"{self.label} failed: {self.error}"
         last = self.run.records[-1] if self.run.records else None
         ended = f"elbo {last.elbo:.1f}, {last.seconds:.0f} s" if last else "untrained"
-        return f"{self.done} of {self.total}: {self.what}, {ended}{', reused' if self.reused else ''}"
+        return f"{self.label}, {ended}{', reused' if self.reused else ''}"
 
 
-def run(
-    declared: Declared,
-    found: Sequence[Point],
-    *,
-    changed: Sequence[str] = (),
-    executor: Executor | None = None,
-    cache: str | Path | None = None,
-) -> Iterator[Done]:
-    """Train and measure the points ``found`` of a sweep, and yield each as it ends; as :func:`vae_core.fit_many`.
-
-    What varies is said of each point, also at the paths ``changed``.
-    """
-    measure, paths = declared.measure, list(dict.fromkeys((*declared.names, *changed)))
-    paths = [path for path in paths if len({point.value(path) for point in found}) > 1] or paths
-    jobs = [Job(p.model, p.training, p.data.load, partial(_measured, measure, p)) for p in found]
-    for done, one in enumerate(fit_many(jobs, executor, cache=cache, quiet=True), start=1):
-        point = found[one.index]
-        what = " ".join(f"{path.removeprefix('model.').removeprefix('train.')} {point.value(path)}" for path in paths)
-        where, rows = one.measured or ("", [])
-        yield Done(done, len(found), one.index, point, what, rows, one.run, one.error, one.reused, where)
+def run(sweep: Sweep, points: Sequence[Point], **where: Any) -> Iterator[Outcome]:
+    """Train and measure points of a sweep, and yield each as it ends; ``where`` as in :func:`vae_core.fit_many`."""
+    paths = [*dict.fromkeys(label for point in points for label in point.labels), *SETTINGS]
+    paths = telling(pd.DataFrame([{path: str(point.value(path)) for path in paths} for point in points]), paths)
+    jobs = [Job(p.model, p.training, p.data.load, partial(_measure, sweep.measure, p)) for p in points]
+    for fitted in fit_many(jobs, quiet=True, **where):
+        point, (host, rows) = points[fitted.index], fitted.measured or ("", [])
+        label = " ".join(f"{path.removeprefix('model.').removeprefix('train.')} {point.value(path)}" for path in paths)
+        yield Outcome(fitted.index, point, label or sweep.name, rows, fitted.run, fitted.error, fitted.reused, host)
 
 
-def _measured(measure: Callable[[Point, Run], list[Row]], point: Point, run: Run) -> tuple[str, list[Row]]:
+def _measure(measure: Callable[[Point, Run], list[Row]], point: Point, run: Run) -> tuple[str, list[Row]]:
     """The machine and the rows of a point."""
     return machine(), measure(point, run)
 
 
-def column(path: str, ended: Sequence[Done]) -> str:
-    """The column of a table that holds the setting at a path: one that is measured, else one of its own."""
-    field = path.rpartition(".")[2]
-    own = all(row.get(field) == one.point.value(path) for one in ended for row in one.rows)
-    return field if own else path
-
-
-def table(ended: Sequence[Done], changed: Iterable[str] = ()) -> list[Row]:
-    """The rows of points that ended, in the order given, with a column for each changed setting."""
-    columns = {column(path, ended): path for path in changed}
-    return [row | {head: one.point.value(path) for head, path in columns.items()} for one in ended for row in one.rows]
-
-
-def facts(
-    declared: Declared,
-    data: str | None = None,
-    *,
-    executor: Executor | None = None,
-    cache: str | Path | None = None,
-    tell: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, Any]:
+def facts(sweep: Sweep, data: str | None, *, on_event: Callable[[int, int], Any], **where: Any) -> dict[str, Any]:
     """All rows of a sweep, in the order of its points, with source, code, versions and machine, as they are published.
+
+    ``on_event`` is called with the number of points that ended and of all; ``where`` as in :func:`vae_core.fit_many`.
 
     Raises:
         RuntimeError: naming the points that failed, after all others are done; what was trained is in the cache.
     """
-    found = points(declared, data)
-    ended = []
-    for one in run(declared, found, executor=executor, cache=cache):
-        tell(one.done, one.total)
-        ended.append(one)
-    ended.sort(key=lambda one: one.number)
-    if failed := [f"{one.what}: {one.error}" for one in ended if one.error]:
-        raise RuntimeError(f"{len(failed)} of {len(found)} points of {declared.name} failed: {'; '.join(failed)}")
-    source = next(one.run.data.source for one in ended if one.run)
-    rows = [row for one in ended for row in one.rows]
-    machines = " and ".join(sorted({one.machine for one in ended}))
+    wanted, outcomes = points(sweep, data), list[Outcome]()
+    for outcome in run(sweep, wanted, **where):
+        outcomes.append(outcome)
+        on_event(len(outcomes), len(wanted))
+    outcomes.sort(key=lambda outcome: outcome.number)
+    if failed := [f"{outcome.label}: {outcome.error}" for outcome in outcomes if outcome.error]:
+        raise RuntimeError(f"{len(failed)} of {len(wanted)} points of {sweep.name} failed: {'; '.join(failed)}")
     return {
-        "source": source, "machine": machines, "rows": rows, "package": package_digest(), "versions": libraries()
-    }  # fmt: skip
+        "source": next(outcome.run.data.source for outcome in outcomes if outcome.run),
+        "rows": [row for outcome in outcomes for row in outcome.rows],
+        "machine": " and ".join(sorted({outcome.machine for outcome in outcomes})),
+        "package": package_digest(),
+        "versions": libraries(),
+    }
+
+
+def table(outcomes: Sequence[Outcome], changed: Iterable[str] = ()) -> pd.DataFrame:
+    """The rows of outcomes, with a column for each setting ``changed``; words where numbers and words are mixed."""
+    rows = [
+        (row, {path: outcome.point.value(path) for path in changed}) for outcome in outcomes for row in outcome.rows
+    ]
+    frame = pd.DataFrame([row | settings for row, settings in rows], dtype=object)
+    for name in frame:
+        kind = infer_dtype(frame[name], skipna=True)
+        if kind in ("mixed", "mixed-integer"):  # also tuples
+            frame[name] = frame[name].map(lambda x: "x".join(map(str, x)) if type(x) is tuple else str(x), "ignore")
+        elif kind == "integer":
+            frame[name] = frame[name].astype("Int64")  # also where some are missing
+    return frame.infer_objects()
+
+
+def telling(frame: pd.DataFrame, columns: Iterable[str], across: Sequence[str] = ()) -> list[str]:
+    """The fewest of ``columns``, first ones first, that tell apart what varies besides ``across``."""
+    keys: list[Any] = [np.zeros(len(frame)), *across]
+    for column in columns:
+        if frame.groupby([*keys, column], dropna=False).ngroups > frame.groupby(keys, dropna=False).ngroups:
+            keys.append(column)
+    return keys[1 + len(across) :]
+
+
+def chart(sweep: Sweep, frame: pd.DataFrame, title: str, changed: Iterable[str] = ()) -> tuple[Figure, str, str]:
+    """A table over the first of the paths ``changed`` that is a number, else over the sweep's axis.
+
+    A panel for each headline number, a line for each value of what else varies but seeds. Rows that differ in none of
+    it are repetitions: their mean is drawn, with a bar from the least to the most. Figure, alt text and caption.
+
+    Raises:
+        ValueError: when no number is finite.
+    """
+    varied = [path for path in changed if path not in SEEDS]
+    numeric = frame.select_dtypes("number").dropna(axis=1)
+    across = next((path for path in varied if path in numeric and numeric[path].nunique() > 1), sweep.across)
+    label = across.partition(".")[2].replace("_", " ") or across
+    by = telling(frame, [column for column in (*varied, *sweep.apart) if column in frame], [across])
+    names = frame[by].astype(str).agg(", ".join, axis=1) if by else pd.Series("mean", frame.index)
+    places, words = pd.factorize(frame[across].astype(str))
+    x = frame[across].astype(float) if across in numeric else pd.Series(places + 1.0, frame.index)
+    shown, parts, alt, counts = list(names.unique()[: len(COLOURS)]), list[Panel](), list[str](), set[int]()
+    for number, (what, unit) in sweep.numbers.items():
+        y, lines = frame[number].astype(float), []
+        stats = y[np.isfinite(y)].groupby([names, x]).agg(["min", "mean", "max", "size"])
+        for name in [name for name in shown if name in stats.index]:
+            at, (low, mean, high, size) = stats.loc[name].index.tolist(), stats.loc[name].T.to_numpy()
+            lines.append(Line(name, at, mean, shown.index(name), "o-", low, high))
+            alt.append(f"{what}, {name}: {mean[0]:.3g} at {at[0]:g}, {mean[-1]:.3g} at {at[-1]:g}")
+            counts |= {*size.astype(int)}
+        parts += [Panel(what, unit, lines)] if lines else []
+    if not parts:
+        raise ValueError(f"there is no chart: nothing of {', '.join(sweep.numbers)} is finite")
+    steps = {} if across in numeric else dict(enumerate(words, start=1))
+    figure = panels(title, parts, label, list(steps), right=min(0.5, 0.09 + 0.0165 * max(map(len, shown))))
+    many = " to ".join(map(str, sorted({min(counts), max(counts)})))
+    remarks = {
+        "One training a point.": many == "1",
+        f"Means of {many} trainings a point, bars from least to most.": many != "1",
+        f"Lines: {', '.join(by)}.": by,
+        "What is not finite is not drawn.": not np.isfinite(frame[[*sweep.numbers]].astype(float)).to_numpy().all(),
+        f"{label.capitalize()}: {', '.join(f'{i} {word}' for i, word in steps.items())}.": steps,
+        f"The first {len(shown)} of {names.nunique()} lines; the table holds all.": names.nunique() > len(shown),
+    }
+    caption = " ".join(remark for remark, holds in remarks.items() if holds)
+    return figure, f"Line charts over {label}. {'; '.join(alt)}.", caption
