@@ -9,7 +9,6 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 import torch
 from scipy import stats
-from torch import Tensor
 
 from vae_core.data import ImageSet, binarise
 from vae_core.latent import encode_means, kl_by_dimension, plane, traverse
@@ -25,9 +24,6 @@ Decision = Literal["holds", "fails", "undecided", "no verdict"]
 NATS, SHARE, FEATURES = "nats per image (dynamic binarisation)", "share of the test variance", "squared feature units"
 MEASURES = {  # columns of the sweep: their names in the record and their units
     "nll": ("NLL", NATS),
-    "negative_elbo": ("-ELBO", NATS),
-    "kl": ("KL", NATS),
-    "active": ("active units", "dimensions"),
     "used": ("dimensions of 0.1 nats or more", "dimensions"),
     "unexplained": ("fraction of variance unexplained", SHARE),
     "unexplained_pca": ("fraction of variance unexplained by PCA", SHARE),
@@ -42,8 +38,7 @@ def train(training: ImageSet, latent_dim: int, *, epochs: int, seed: int) -> VAE
     shape: Any = tuple(training.images.shape[1:])
     config = VAEConfig(shape, latent_dim, hidden=(256, 256), activation="silu", output_bias="data_mean")
     # of ten recipes a cheap one that on 5,000 held-out training images is as good as 12 epochs with relu and 2e-3
-    batch = min(125, len(training.images))
-    recipe = TrainConfig(epochs=epochs, batch_size=batch, learning_rate=6e-3, warmup=0.1, seed=seed)
+    recipe = TrainConfig(epochs, min(125, len(training.images)), learning_rate=6e-3, warmup=0.1, seed=seed)
     return fit(config, recipe, training, cache=runs_folder()).model
 
 
@@ -70,7 +65,7 @@ def _measure_digits(point: Point, run: Run) -> list[Row]:
     subset = loaded(point.data._replace(limit=2000, seed=0), "test", run.data.sha256).images
     spread = (test - (training.float() / 255).mean(0)).square().flatten(1).sum(1).mean()
 
-    def unexplained(reconstructions: Tensor) -> float:
+    def unexplained(reconstructions: torch.Tensor) -> float:
         return ((reconstructions - test).square().flatten(1).sum(1).mean() / spread).item()
 
     evaluation, bound = evaluate(model, images), importance_weighted_bound(model, subset, samples=200)
@@ -156,15 +151,14 @@ def save_numbers(results: pd.DataFrame, sweep: pd.DataFrame, source: str) -> Non
         row = {"claim": f"test ELBO at {d} latent dimensions", "value": elbo, "unit": unit, "standard_error": error}
         record.append(row | {"seeds": 1, "images": images, "source": source, "tolerance": 2.0})
     for column, (name, unit) in MEASURES.items():
-        images = int(sweep["nll_images" if column == "nll" else "test_images"][0])
+        of = {"images": int(sweep["nll_images" if column == "nll" else "test_images"][0]), "source": sweep["source"][0]}
         for d, (value, error, seeds) in over_seeds(sweep, column).items():
             row = {"claim": f"sweep: {name} at {d} latent dimensions", "value": value, "unit": unit}
-            row |= {"standard_error": error, "seeds": seeds, "images": images, "source": sweep["source"][0]}
-            record.append(row)
+            record.append(row | {"standard_error": error, "seeds": seeds} | of)
     save_results("01_latent_dimension", record)
 
 
-def draw_samples(samples: Tensor, latent_dim: int, training: ImageSet) -> Saved:
+def draw_samples(samples: torch.Tensor, latent_dim: int, training: ImageSet) -> Saved:
     """Save prior samples ``(n, C, H, W)`` of the model with ``latent_dim`` dimensions, a figure of the post."""
     of, title = f"a VAE with {latent_dim} latent dimensions", f"Generated with {latent_dim} latent dimensions"
     figure = image_sections(title, [Section(f"Prior samples, {training.title}, Bernoulli on grey pixels", samples)])
@@ -173,7 +167,7 @@ def draw_samples(samples: Tensor, latent_dim: int, training: ImageSet) -> Saved:
     return save(figure, f"latent_dim_{latent_dim}", alt=alt, caption=caption, source=training.source)
 
 
-def draw_reconstructions(images: Tensor, through: Mapping[int, Tensor], test: ImageSet) -> Saved:
+def draw_reconstructions(images: torch.Tensor, through: Mapping[int, torch.Tensor], test: ImageSet) -> Saved:
     """Save test ``images`` ``(n, C, H, W)`` over their reconstructions ``through`` each number of dimensions."""
     rows = {f"Test images ({test.title})": images} | {f"Through {d} dimensions": x for d, x in through.items()}
     figure = image_sections("Test images and their reconstructions", [Section(*row) for row in rows.items()])
@@ -185,8 +179,7 @@ def draw_reconstructions(images: Tensor, through: Mapping[int, Tensor], test: Im
 def draw_plane(model: VAE, test: ImageSet) -> Saved:
     """Save the plane of a model with two latent dimensions: test images by class, and what it decodes to."""
     means, classes = encode_means(model, test.images), len(test.labels.unique())
-    title = f"The plane of two latent dimensions, {test.title}"
-    figure = latent_plane(title, means, test.labels, plane(model, 11, 2.5), 2.5)
+    figure = latent_plane(f"Two latent dimensions, {test.title}", means, test.labels, plane(model, 11, 2.5), 2.5)
     alt = f"{len(means):,} test images in the plane, coloured by {classes} classes; an 11 by 11 grid of decoded images."
     return save(figure, "latent_plane", alt=alt, caption="Two latent dimensions, drawn whole.", source=test.source)
 
@@ -215,18 +208,16 @@ def draw_curves(sweep: pd.DataFrame) -> Saved:
     dims = list(by_dim.groups)
 
     def lines(**names: str) -> list[Line]:
-        """Means of these columns, with bars over the seeds."""
         return [Line(name, dims, mean[c], i, "o-", low[c], high[c]) for i, (c, name) in enumerate(names.items())]
 
-    likelihood, samples = (enough(over_seeds(sweep, column)) for column in ("nll", "frechet"))
+    nll, samples = (enough(over_seeds(sweep, column)) for column in ("nll", "frechet"))
     behind = zip(dims, mean["unexplained_pca"], mean["unexplained"], strict=True)
     ahead = next((f"ahead from {d} dimensions on" for d, pca, vae in behind if pca < vae), "behind everywhere")
     unexplained = [*lines(unexplained="VAE"), Line("PCA", dims, mean["unexplained_pca"], 9, ":")]
-    nats = lines(nll="NLL", negative_elbo="-ELBO")
     used = [*lines(used="0.1 nats", active="active"), Line("all", dims, dims, 9, ":")]
     frechet = [*lines(frechet="generated", frechet_rebuilt="reconstructed"), Line("floor", dims, mean["floor"], 9, ":")]
     parts = [
-        Panel(f"Likelihood: beyond chance none beats {likelihood}", "nats per image", nats),
+        Panel(f"Likelihood: beyond chance none beats {nll}", "nats per image", lines(nll="NLL", negative_elbo="-ELBO")),
         Panel(f"Reconstructions: PCA is {ahead}", "fraction unexplained", unexplained),
         Panel(f"Used: {mean['used'][-1]:.0f} of {dims[-1]} carry 0.1 nats or more", "dimensions", used),
         Panel(f"Generated digits: beyond chance none beats {samples}", "Fréchet distance", frechet, log=True),
