@@ -2,8 +2,7 @@
 
 import json
 import math
-import os
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,9 @@ import torch
 
 from vae_core.data import ImageSet
 from vae_core.metrics import evaluate
+from vae_core.model import VAE
 from vae_core.plots.figures import figures_folder
+from vae_core.runs import runs_folder
 from vae_core.study import latent_dimension
 from vae_core.study.latent_dimension import Level, decide, enough, over_seeds, parted
 
@@ -175,10 +176,11 @@ def test_set() -> ImageSet:
 
 
 @pytest.fixture(scope="module")
-def models(test_set: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> dict:
-    os.environ["VAE_CORE_RUNS"] = str(tmp_path_factory.mktemp("runs"))
-    yield {d: latent_dimension.train(test_set, d, epochs=40, seed=0) for d in (2, 8)}
-    del os.environ["VAE_CORE_RUNS"]
+def models(test_set: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, VAE]]:
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("VAE_CORE_RUNS", "VAE_CORE_BUILD"):
+            patch.setenv(variable, str(tmp_path_factory.mktemp("runs")))
+        yield {d: latent_dimension.train(test_set, d, epochs=40, seed=0) for d in (2, 8)}
 
 
 def test_the_models_differ_in_their_latent_dimension_only(models: dict, test_set: ImageSet) -> None:
@@ -189,9 +191,11 @@ def test_the_models_differ_in_their_latent_dimension_only(models: dict, test_set
     assert two["binarisation"] == "none"
     before = latent_dimension.train(test_set, 2, epochs=0, seed=0)
     assert evaluate(models[2], test_set.images).elbo > evaluate(before, test_set.images).elbo
-    again = latent_dimension.train(test_set, 2, epochs=40, seed=0)
-    assert torch.equal(again.output_bias, models[2].output_bias)
-    assert len(list(Path(os.environ["VAE_CORE_RUNS"]).glob("*/run.json"))) == 3  # "again" is one of them
+    runs = sorted(runs_folder().glob("*/run.json"))
+    again = latent_dimension.train(test_set, 2, epochs=0, seed=0)
+    assert runs
+    assert sorted(runs_folder().glob("*/run.json")) == runs  # it was loaded
+    assert torch.equal(again.output_bias, before.output_bias)
 
 
 def test_figures_say_what_they_are_of(models: dict, test_set: ImageSet) -> None:
