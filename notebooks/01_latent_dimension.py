@@ -158,7 +158,7 @@ means[["nll", "kl", "used", "unexplained", "unexplained_pca", "frechet", "freche
 
 # %% [markdown]
 # Follow `nll` down: 17 nats from the first dimension to the second, 8 from 10 to 20, then next to nothing. Now follow
-# `used`. Up to 20, every dimension carries its 0.1 nats. With 30 or 50 the model stops at about 21 and leaves the
+# `used`. Up to 20, every dimension carries its 0.1 nats. With 30 or 50 the model stops at 21 or 22 and leaves the
 # others at the prior. That is the trade at work: a dimension that gains less than it costs is switched off.
 
 # %%
@@ -202,8 +202,8 @@ pd.DataFrame([latent_dimension.decide(of, (2, 4, 10)) for of in over_seeds.value
 
 # %% [markdown]
 # **From 2 to 4 to 10 the claim holds** for likelihood, reconstructions and samples. Beyond chance no likelihood and
-# no samples beat those of 20 dimensions; reconstructions improve a little more, up to 30. Do the two part, so that
-# each is worse at the other's best?
+# no samples beat those of 20 dimensions; reconstructions improve up to 30, but with grey input not beyond 20. Do the
+# two part, so that each is worse at the other's best?
 
 # %%
 latent_dimension.parted(over_seeds["samples"], over_seeds["reconstructions"])
@@ -234,8 +234,8 @@ explore(named, test_set, still=walks)
 # ## Try it
 # 1. **A slider.** In the explorer, encode a test image. Which slider changes its slant? Also that of another?
 # 2. **A parameter.** Set `latent_dims = "2,10,50"`. How many nats do the 40 least used of 50 cost?
-# 3. **A line of code.** Draw `model.decode(0.5 * torch.randn(40, dims[-1])).mean` with
-#    `latent_dimension.draw_samples`. Are the digits better than at full length, and what is lost?
+# 3. **A line of code.** Import torch, and draw `model.decode(0.5 * torch.randn(40, dims[-1])).mean` as above. Are the
+#    digits better than at full length, and what is lost?
 #
 # <details><summary>Answers</summary>
 #
