@@ -172,8 +172,7 @@ latent_dimension.draw_curves(published)
 # floor.
 #
 # ## Claimed against measured
-# Now the post's three models, on test images, in nats. `elbo_error` is the standard error over these images, not over
-# seeds.
+# Now the post's three models, on test images, in nats. `elbo_error` is the standard error over these images.
 
 # %%
 results = pd.DataFrame([evaluate(model, test_set.images) for model in models.values()], index=list(models))
