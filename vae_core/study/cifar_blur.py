@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -15,7 +16,7 @@ from vae_core.plots.figures import Saved, Section, image_sections, save, save_re
 from vae_core.quality import laplacian_energy, sharpness
 from vae_core.runs import Run, fit, runs_folder
 from vae_core.scores import detail
-from vae_core.study.sweep import Images, Point, Row, loaded
+from vae_core.study.sweep import Images, Point, Row, load_sweep, loaded
 from vae_core.train import TrainConfig
 
 MEAN, SUM = "mean of squares", "sum of squares"
@@ -53,13 +54,12 @@ def _cifar_blur(name: str, own: Row) -> list[Point]:
     plan += [(25, loss, "mlp", seed) for seed in (1, 2) for loss in kinds]
     plan += [(n, SUM, "mlp", 0, 6000) for n in (200, 5000)] + [(25, SUM, "conv", 0, 6000)]
     plan += [(5000, SUM, "mlp", 0, 3000, 64)]
-    available: dict[Images, ImageSet] = {}
+    load = cache(Images.load)
 
     def point(n: int, loss: str, network: str, seed: int = 0, steps: int = 3000, latents: int = 10) -> Point:
         data = Images(name, n, seed)._replace(**own)
-        images = available[data] = available.get(data) or data.load()
-        shape, n = tuple(images.images.shape[1:]), len(images.images)
-        recipe = configure(shape, n, kinds[loss], network, steps=steps, latents=latents, seed=seed)
+        n, *shape = load(data).images.shape
+        recipe = configure(tuple(shape), n, kinds[loss], network, steps=steps, latents=latents, seed=seed)
         return Point({}, data._replace(limit=n), *recipe)
 
     return [point(*settings) for settings in plan]
@@ -102,10 +102,9 @@ def verdict(measured: pd.DataFrame) -> Blur:
     return Blur(bool((naive["generated"] < BLURRY).all()) if known else None, blurry)
 
 
-SCALE, WIDTH = "scale of the loss", "learned width"
 CHANGES: dict[str, tuple[str, Any, Any]] = {  # a column of the sweep, and what is before and after
-    SCALE: ("loss", MEAN, SUM),
-    WIDTH: ("loss", SUM, "learned sigma"),  # scale again
+    "scale of the loss": ("loss", MEAN, SUM),
+    "learned width": ("loss", SUM, "learned sigma"),  # scale again
     "shape of the error": ("loss", "learned sigma", "logistic"),  # both at a width of their own
     "architecture": ("architecture", "mlp", "conv"),
     "number of images": ("images", min, max),
@@ -137,8 +136,8 @@ def parts(grid: pd.DataFrame, look: str) -> pd.DataFrame:
         gains = gains if changed == "loss" else gains.xs(SUM, level="loss", drop_level=False)
         luck = math.sqrt(chance * shares.loc[gains.index, [before, after]].to_numpy().sum()) / len(gains)
         error = luck if len(gains) == 1 else max(luck, gains.sem())
-        rows[name] = (gains.mean(), error, gains.min(), gains.max())
-        rows[name] += (effect(*rows[name]),)
+        part = (gains.mean(), error, gains.min(), gains.max())
+        rows[name] = (*part, effect(*part))
     return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "error", "low", "high", "effect"])
 
 
@@ -149,26 +148,6 @@ def effect(value: float, error: float, low: float, high: float) -> str:
     if abs(value) <= 2 * error:
         return "both ways, by setting" if min(-low, high) > 2 * error else "nothing beyond chance"
     return ("sharpens" if value > 0 else "blurs") + (", on average" if low < 0 < high else "")
-
-
-class Sources(NamedTuple):
-    """What the blur comes from."""
-
-    scale_leads: bool | None  # the scale of the loss sharpens, and more than any other suspect; None: undecided
-    rival: str | None  # the other suspect that sharpens most, if any does beyond chance
-
-
-def sources(parts: pd.DataFrame) -> Sources:
-    """Who is to blame, by the table of :func:`parts`; a learned width is scale, and no rival to it."""
-    if set(parts.index) != set(CHANGES) or (parts["effect"] == "unknown").any():
-        return Sources(None, None)
-    value, error = parts["value"], parts["error"]
-    rivals = value[value > 2 * error].drop([SCALE, WIDTH], errors="ignore")
-    rival = str(rivals.idxmax()) if len(rivals) else None
-    if rival is None or value[SCALE] <= 2 * error[SCALE]:
-        return Sources(bool(value[SCALE] > 2 * error[SCALE]), rival)
-    lead, noise = value[SCALE] - value[rival], 2 * math.hypot(error[SCALE], error[rival])
-    return Sources(None if abs(lead) <= noise else bool(lead > 0), rival)
 
 
 def train(images: ImageSet, loss: Row, network: str = "mlp", *, steps: int, latents: int = 10, seed: int = 0) -> Run:
@@ -193,16 +172,15 @@ def measure(sets: Mapping[int, ImageSet], runs: Mapping[tuple[int, str], Run], s
 
 def draw(images: ImageSet, models: Mapping[str, VAE], seed: int = 0) -> Saved:
     """Some training images, and what each model generates and reconstructs, by the name of its loss."""
-    x, sections, numbers = images.images.float() / 255, [], []
+    x, numbers = images.images.float() / 255, []
+    sections = [Section("Training images", x[:7])]
     for loss, model in models.items():
         rebuilt, drawn = model.reconstruct(x[:7]), model.sample(1000, seed=seed)
         sections += [Section(f"{loss.capitalize()}:\ngenerated", drawn[:7]), Section("reconstructed", rebuilt)]
         numbers.append(f"{sharpness(drawn, x):.1f} with the {loss}")
     alt = f"Rows of seven images after training on {len(x)} images of {images.title}: training images, then generated "
     alt += "and reconstructed ones for each loss. The sharpness of generated images (0: as the data) is "
-    figure = image_sections(
-        f"{images.title}, trained on {len(x)} images", [Section("Training images", x[:7]), *sections], columns=7
-    )
+    figure = image_sections(f"{images.title}, trained on {len(x)} images", sections, columns=7)
     alt, caption = f"{alt}{', '.join(numbers)}.", "Decoder means, without pixel noise."
     return save(figure, f"cifar_{len(x)}", alt=alt, caption=caption, source=images.source)
 
@@ -217,9 +195,7 @@ def remedies(images: ImageSet, models: Mapping[str, VAE], seed: int = 0) -> Save
         sections.append(Section(label, torch.cat([rebuilt[:3], blank, drawn[:3]])))
     alt = "For each remedy three reconstructed and three generated images. Sharpness of both (0: as the data): "
     alt += "; ".join(section.label for section in sections) + "."
-    label = (
-        f"{len(x)} training images. Below: left reconstructed,\nright generated, and the sharpness of both (data: 0)"
-    )
+    label = f"{len(x)} training images. Below: left reconstructed,\nright generated, with the sharpness of both"
     sections.insert(0, Section(label, torch.cat([x[:3], blank, x[3:6]])))
     figure = image_sections(f"{images.title}: what each remedy buys", sections, columns=7)
     caption = "Beside each name the sharpness of all reconstructed and of 1,000 generated images."
@@ -237,10 +213,12 @@ def traversals(model: VAE, images: ImageSet) -> Saved:
     return save(figure, "cifar_traversals", alt=alt, caption=caption, source=images.source)
 
 
-def main_grid(rows: list[Row]) -> pd.DataFrame:
-    """Of the rows of the sweep those with the steps and the latent dimensions of the first."""
-    frame = pd.DataFrame(rows)
-    return frame[(frame["steps"] == frame["steps"][0]) & (frame["latents"] == frame["latents"][0])]
+def published() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The sweep in two: the trainings with the steps and the latent dimensions of the first, and those with more."""
+    sweep = pd.DataFrame(load_sweep("cifar_blur").rows)
+    sweep["root error"] = sweep["squared error"] ** 0.5
+    usual = (sweep["steps"] == sweep["steps"][0]) & (sweep["latents"] == sweep["latents"][0])
+    return sweep[usual], sweep[~usual]
 
 
 def chart(grid: pd.DataFrame) -> Saved:
@@ -271,9 +249,8 @@ def record(measured: pd.DataFrame, source: str, grid: pd.DataFrame) -> None:
     for row in measured.to_dict("records"):
         claim = f"sharpness of generated images, {row['loss']}, {row['training images']} training images"
         tolerance = 0.1 if row["loss"] == MEAN else 0.6
-        rows.append(
-            about | {"claim": claim, "value": row["generated"], "standard_error": row["error"], "tolerance": tolerance}
-        )
+        numbers = {"value": row["generated"], "standard_error": row["error"], "tolerance": tolerance}
+        rows.append(about | numbers | {"claim": claim})
     about |= {"seeds": grid["seed"].nunique(), "source": grid["data"].iloc[0]}
     for look in LOOKS:
         for change, part in parts(grid, look).iterrows():
