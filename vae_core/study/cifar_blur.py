@@ -229,10 +229,10 @@ def chart(grid: pd.DataFrame) -> Saved:
     shown, numbers = [], []
     for column in (f"sharpness, {look}" for look in LOOKS):
         lines, spread = [], 2 * math.sqrt(variance(grid, column))
-        for at, ((network, loss), rows) in enumerate(first.groupby(["architecture", "loss"], sort=False)):
-            y, conv = rows[column].to_numpy(), network == "conv"
-            name, style, colour = (f"{loss}, conv", "o--", at % 4) if conv else (loss, "o-", at % 4)
-            lines.append(Line(name, sizes, y, (0, 1, 2, 6)[colour], style, y - spread, y + spread))
+        for (loss, network), rows in first.groupby(["loss", "architecture"], sort=False):
+            y, colour = rows[column].to_numpy(), (0, 1, 2, 6)[list(losses(())).index(loss)]
+            name, style = (f"{loss}, conv", "o--") if network == "conv" else (loss, "o-")
+            lines.append(Line(name, sizes, y, colour, style, y - spread, y + spread))
             numbers.append(f"{loss}, {network}: {', '.join(f'{value:.1f}' for value in y)}")
         shown.append(Panel(f"{column.split()[1].capitalize()} images", "log energy ratio", lines + level))
     title = "Sharpness by loss, network and number of training images"
