@@ -209,22 +209,20 @@ more[[*setting, "sharpness, generated", "sharpness, reconstructed"]].round(2)
 #
 # ## The same images under each remedy
 #
-# Left three training images and what each model makes of them, right three images from the prior, with the sharpness
-# of both beside the name. Three more models are trained now.
+# Three more models are trained now, on the middle one of the three sets.
 
 # %%
 middle, kinds = sorted(numbers)[len(numbers) // 2], cifar_blur.losses(shape)
 models = {f"{loss}, mlp": runs[middle, loss].model for loss in recipes}
 for loss, network in (("learned sigma", "mlp"), ("logistic", "mlp"), ("sum of squares", "conv")):
     models[f"{loss}, {network}"] = cifar_blur.train(sets[middle], kinds[loss], network, **training).model
-cifar_blur.remedies(sets[middle], models, seed=seed)
+cifar_blur.draw(sets[middle], models, seed=seed, remedies=True)
 
 # %% [markdown]
-# Go down the left half: compare how much of the three images each remedy gives back. Then go down the right half, and
-# be disappointed: sharp is not the same as good. A sample can have the energy of a photograph, and little of it where
-# edges would be. Back to your prediction. The third answer was right: the loss makes it not worth telling the images
-# apart. The first has it backwards, since more images blur. Another error than squares changes nothing on average, and
-# convolution blurs here.
+# Compare how much of the images each remedy gives back. Then look at what it generates, and be disappointed: sharp is
+# not the same as good. A sample can have the energy of a photograph, and little of it where edges would be. Your
+# prediction? The third answer was right: the loss makes it not worth telling the images apart. The first has it
+# backwards, since more images blur. Another error than squares changes nothing on average, and convolution blurs here.
 #
 # ## Explore
 #

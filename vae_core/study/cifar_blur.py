@@ -121,9 +121,8 @@ def variance(grid: pd.DataFrame, column: str) -> float:
 def parts(grid: pd.DataFrame, look: str) -> pd.DataFrame:
     """What each of ``CHANGES`` does to the sharpness of images, nats of log energy: above 0 it sharpens.
 
-    ``value`` is the mean over the settings in which it was made with all else the same, from ``low`` to ``high``; where
-    the loss stands still it is the sum of squares. ``error`` is its standard error: by chance, or by how far the
-    settings differ, whichever is larger. ``effect`` is what it does beyond two of them.
+    ``value`` is the mean over all settings in which the rest can stay the same (the loss: at the sum of squares), from
+    ``low`` to ``high``. ``error`` is its standard error: by chance, or by how the settings differ, if that is more.
     """
     column, rows = f"sharpness, {look}", {}
     cells, chance = grid.groupby(SETTING)[column], variance(grid, column)
@@ -170,36 +169,22 @@ def measure(sets: Mapping[int, ImageSet], runs: Mapping[tuple[int, str], Run], s
     return pd.DataFrame(rows)
 
 
-def draw(images: ImageSet, models: Mapping[str, VAE], seed: int = 0) -> Saved:
+def draw(images: ImageSet, models: Mapping[str, VAE], seed: int = 0, remedies: bool = False) -> Saved:
     """Some training images, and what each model generates and reconstructs, by the name of its loss."""
     x, numbers = images.images.float() / 255, []
     sections = [Section("Training images", x[:7])]
     for loss, model in models.items():
-        rebuilt, drawn = model.reconstruct(x[:7]), model.sample(1000, seed=seed)
-        sections += [Section(f"{loss.capitalize()}:\ngenerated", drawn[:7]), Section("reconstructed", rebuilt)]
+        rebuilt, drawn = model.reconstruct(x), model.sample(1000, seed=seed)
         numbers.append(f"{sharpness(drawn, x):.1f} with the {loss}")
+        label = f"{loss.capitalize()}:\ngenerated, sharpness {sharpness(drawn, x):+.1f}"
+        sections.append(Section(label, drawn[:7]))
+        sections.append(Section(f"reconstructed, sharpness {sharpness(rebuilt, x):+.1f}", rebuilt[:7]))
     alt = f"Rows of seven images after training on {len(x)} images of {images.title}: training images, then generated "
     alt += "and reconstructed ones for each loss. The sharpness of generated images (0: as the data) is "
-    figure = image_sections(f"{images.title}, trained on {len(x)} images", sections, columns=7)
-    alt, caption = f"{alt}{', '.join(numbers)}.", "Decoder means, without pixel noise."
-    return save(figure, f"cifar_{len(x)}", alt=alt, caption=caption, source=images.source)
-
-
-def remedies(images: ImageSet, models: Mapping[str, VAE], seed: int = 0) -> Saved:
-    """Three reconstructions and three samples of each model, by what it is called."""
-    x = images.images.float() / 255
-    blank, sections = torch.ones_like(x[:1]), []
-    for name, model in models.items():
-        rebuilt, drawn = model.reconstruct(x), model.sample(1000, seed=seed)
-        label = f"{name.capitalize()}: {sharpness(rebuilt, x):+.1f} and {sharpness(drawn, x):+.1f}"
-        sections.append(Section(label, torch.cat([rebuilt[:3], blank, drawn[:3]])))
-    alt = "For each remedy three reconstructed and three generated images. Sharpness of both (0: as the data): "
-    alt += "; ".join(section.label for section in sections) + "."
-    label = f"{len(x)} training images. Below: left reconstructed,\nright generated, with the sharpness of both"
-    sections.insert(0, Section(label, torch.cat([x[:3], blank, x[3:6]])))
-    figure = image_sections(f"{images.title}: what each remedy buys", sections, columns=7)
-    caption = "Beside each name the sharpness of all reconstructed and of 1,000 generated images."
-    return save(figure, "cifar_remedies", alt=alt, caption=caption, source=images.source)
+    title = f"{images.title}: what each remedy buys" if remedies else f"{images.title}, trained on {len(x)} images"
+    name, caption = "cifar_remedies" if remedies else f"cifar_{len(x)}", "Decoder means, without pixel noise."
+    figure, alt = image_sections(title, sections, columns=7), f"{alt}{', '.join(numbers)}."
+    return save(figure, name, alt=alt, caption=caption, source=images.source)
 
 
 def traversals(model: VAE, images: ImageSet) -> Saved:
@@ -207,7 +192,7 @@ def traversals(model: VAE, images: ImageSet) -> Saved:
     used = kl_by_dimension(model, images.images).argsort(descending=True)[:5].tolist()
     walk = traverse(model, used, torch.linspace(-2, 2, 7))
     sections = [Section(f"z[{i}], all others 0", row) for i, row in zip(used, walk, strict=True)]
-    title = f"Sum of squares, {len(images.images)} images: the most used dimensions, from -2 to 2"
+    title = f"{len(images.images)} images: the most used dimensions, from -2 to 2"
     alt = f"Rows of seven images: along each row one latent dimension of {used} goes from -2 to 2."
     caption, figure = "What single dimensions draw.", image_sections(title, sections, columns=7)
     return save(figure, "cifar_traversals", alt=alt, caption=caption, source=images.source)
@@ -247,9 +232,8 @@ def record(measured: pd.DataFrame, source: str, grid: pd.DataFrame) -> None:
     about, rows = {"unit": "log ratio of Laplacian energy", "images": 1000, "seeds": 1, "source": source}, []
     for row in measured.to_dict("records"):
         claim = f"sharpness of generated images, {row['loss']}, {row['training images']} training images"
-        tolerance = 0.1 if row["loss"] == MEAN else 0.6
-        numbers = {"value": row["generated"], "standard_error": row["error"], "tolerance": tolerance}
-        rows.append(about | numbers | {"claim": claim})
+        numbers = {"claim": claim, "value": row["generated"], "standard_error": row["error"]}
+        rows.append(about | numbers | {"tolerance": 0.1 if row["loss"] == MEAN else 0.6})
     about |= {"seeds": grid["seed"].nunique(), "source": grid["data"].iloc[0]}
     for look in LOOKS:
         for change, part in parts(grid, look).iterrows():
