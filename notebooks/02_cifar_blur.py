@@ -42,8 +42,7 @@
 #
 # ## Your prediction
 #
-# Any network here could learn 25 images by heart. So why would its images be blurry? And after 5,000 images instead of
-# 25, are they sharper or blurrier?
+# Any network here could learn 25 images by heart. So why would its images be blurry? And with 5,000 instead?
 #
 # 1. Photographs are too varied: two hundred of them cannot teach a network what edges are.
 # 2. Squared error punishes a sharp edge in the wrong place more than a soft one. Blur is safe.
@@ -125,10 +124,9 @@ for n in numbers:
 #
 # "Blurry" needs a number. The **Laplacian** takes, at each pixel, the sum of its four neighbours minus four times
 # itself: nothing where the shade is even, much at an edge. Its mean square is the energy of an image's detail.
-# **Sharpness** is the logarithm of a ratio: the mean energy of generated images over that of the training images. 0 is
-# right, below is blur, above is detail that should not be there. Try it on a blur that we know. When $N$ unlike images
-# are averaged, their details cancel like noise, and about $1/N$ of the energy is left. So the sharpness of the average
-# should be about $-\log N$.
+# **Sharpness** is the logarithm of the mean energy of generated images over that of training images. 0 is right, below
+# is blur, above is detail that should not be there. Try it on a blur that we know. When $N$ unlike images are
+# averaged, about $1/N$ of the energy is left. So their sharpness should be about $-\log N$.
 
 # %%
 x = sets[numbers[0]].images.float() / 255
@@ -150,12 +148,12 @@ cifar_blur.verdict(measured)
 # %% [markdown]
 # **Verdict.** In the published run the claim holds for the usual loss: with the mean of squares, generated images are
 # blurry for 200, for 100 and for 25 training images. But not because the images are few. With the sum of squares the
-# same network on the same images is not that blurry for any of the three numbers: the list of exceptions is empty.
+# same network on the same images is not that blurry: the list of exceptions is empty.
 #
 # ## Four suspects
 #
-# Now everything was trained with everything: four numbers of images, four losses, two networks. The losses are steps
-# along two roads, which must be kept apart.
+# Now everything was trained with everything: four numbers of images, four losses, two networks. The losses go two
+# ways:
 #
 # - **Scale.** From the mean to the sum, and to a *learned* sigma, nothing changes but the variance.
 # - **Shape.** A logistic charges errors in proportion, not in square; it is compared with the learned sigma.
@@ -169,8 +167,8 @@ cifar_blur.chart(grid)
 
 # %% [markdown]
 # The lowest solid line, the mean of squares, lies far below the other three: there is the scale. Lines fall from left
-# to right: more images make images *blurrier*. Dashed lies below solid of one colour: the convolutional network, which
-# knows of neighbours, is the blurrier one.
+# to right: more images make images *blurrier*. Dashed lies below solid: the convolutional network, which knows of
+# neighbours, is the blurrier one.
 #
 # ## How much is whose
 #
@@ -197,8 +195,7 @@ cifar_blur.parts(grid, "reconstructed").round(2)
 # %% [markdown]
 # **What this design cannot separate.** More images are also fewer passes over each. The logistic has a best width that
 # is not the Gaussian's. The convolutional network has far fewer weights. Noise counts as detail. The parts do not add
-# up. Four more trainings with the sum of squares show how much the first matters: twice the steps, or 64 latent
-# dimensions.
+# up. Four more trainings with the sum of squares tell on the first: twice the steps, or 64 dimensions.
 
 # %%
 setting = ["images", "architecture", "steps", "latents"]
@@ -219,10 +216,10 @@ for loss, network in (("learned sigma", "mlp"), ("logistic", "mlp"), ("sum of sq
 cifar_blur.draw(sets[middle], models, seed=seed, remedies=True)
 
 # %% [markdown]
-# Compare how much of the images each remedy gives back. Then look at what it generates, and be disappointed: sharp is
-# not the same as good. A sample can have the energy of a photograph, and little of it where edges would be. Your
-# prediction? The third answer was right: the loss makes it not worth telling the images apart. The first has it
-# backwards, since more images blur. Another error than squares changes nothing on average, and convolution blurs here.
+# Compare how much of the images each remedy gives back. Then look at what it generates: sharp is not the same as good.
+# A sample can have the energy of a photograph, and little of it where edges would be. Your prediction? The third
+# answer was right: the loss makes it not worth telling the images apart. The first has it backwards, since more images
+# blur. Another error than squares changes nothing on average, and convolution blurs here.
 #
 # ## Explore
 #
@@ -249,5 +246,5 @@ explore(model, images.images, still=cifar_blur.traversals(model, images))
 #
 # ## Further reading
 #
-# - Rybkin, Daniilidis, Levine, *Simple and Effective VAE Training with Calibrated Decoders*, arXiv 2006.13202.
-# - Mathieu, Couprie, LeCun, arXiv 1511.05440: how squared error blurs. Notebook 03 takes two images.
+# Rybkin, Daniilidis, Levine, *Simple and Effective VAE Training with Calibrated Decoders*, arXiv 2006.13202. How
+# squared error blurs: Mathieu, Couprie, LeCun, arXiv 1511.05440.

@@ -93,7 +93,9 @@ def test_parts_are_taken_with_all_else_the_same() -> None:
 def test_chance_is_pooled_over_all_that_is_repeated_and_unknown_where_nothing_is() -> None:
     grid = sweep(3.0, chance=0.2)
     assert variance(grid, "sharpness, generated") == pytest.approx(0.04)
-    more = pd.concat([grid, grid.iloc[[4]].assign(**{"sharpness, generated": lambda row: row + 0.4})])
+    again = grid.iloc[[4]].copy()
+    again["sharpness, generated"] += 0.4
+    more = pd.concat([grid, again])
     assert variance(more, "sharpness, generated") == pytest.approx((0.08 + 0.08) / 3)
     alone = sweep(3.0)[:-2]
     assert math.isnan(variance(alone, "sharpness, generated"))

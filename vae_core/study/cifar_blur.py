@@ -28,8 +28,8 @@ NETWORKS = {"mlp": (256, 128), "conv": (16, 32, 64)}
 def losses(shape: tuple[int, ...]) -> dict[str, Row]:
     """The four losses by name, each as the likelihood of images of ``shape`` that it is."""
     gaussian = {MEAN: math.sqrt(math.prod(shape) / 2), SUM: math.sqrt(1 / 2), "learned sigma": "learned"}
-    found: dict[str, Row] = {name: {"likelihood": "gaussian", "sigma": sigma} for name, sigma in gaussian.items()}
-    return found | {"logistic": {"likelihood": "logistic", "sigma": "learned"}}
+    kinds: dict[str, Row] = {name: {"likelihood": "gaussian", "sigma": sigma} for name, sigma in gaussian.items()}
+    return kinds | {"logistic": {"likelihood": "logistic", "sigma": "learned"}}
 
 
 def configure(
@@ -40,16 +40,16 @@ def configure(
     What is trained while somebody waits has layers half as wide and learns faster, so that it needs fewer steps.
     """
     hidden, rate, batch = NETWORKS[network], 3e-3, min(25, n)
-    if live:  # chosen on the images and weights of seeds 1 and 2
+    if live:  # compared on the images and weights of seed 1
         hidden, rate = tuple(width // 2 for width in hidden), 6e-3
     epochs = math.ceil(steps * batch / n)
     model = VAEConfig(shape, latents, hidden, network, **loss)  # type: ignore[arg-type]
     return model, TrainConfig(epochs=epochs, batch_size=batch, learning_rate=rate, seed=seed)
 
 
-def _cifar_blur(name: str, own: Row) -> list[Point]:
+def _cifar_blur(name: str, changes: Row) -> list[Point]:
     """Everything with everything, and a few points with other seeds, more steps or more latent dimensions."""
-    kinds = losses(Images(name, 25)._replace(**own).load().images.shape[1:])
+    kinds = losses(Images(name, 25)._replace(**changes).load().images.shape[1:])
     plan: list[tuple] = [(n, loss, network) for n in (25, 100, 200, 5000) for loss in kinds for network in NETWORKS]
     plan += [(25, loss, "mlp", seed) for seed in (1, 2) for loss in kinds]
     plan += [(n, SUM, "mlp", 0, 6000) for n in (200, 5000)] + [(25, SUM, "conv", 0, 6000)]
@@ -57,7 +57,7 @@ def _cifar_blur(name: str, own: Row) -> list[Point]:
     load = cache(Images.load)
 
     def point(n: int, loss: str, network: str, seed: int = 0, steps: int = 3000, latents: int = 10) -> Point:
-        data = Images(name, n, seed)._replace(**own)
+        data = Images(name, n, seed)._replace(**changes)
         n, *shape = load(data).images.shape
         recipe = configure(tuple(shape), n, kinds[loss], network, steps=steps, latents=latents, seed=seed)
         return Point({}, data._replace(limit=n), *recipe)
