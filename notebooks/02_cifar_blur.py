@@ -138,9 +138,9 @@ measured.round(2)
 
 # %% [markdown]
 # Average and $-\log N$ agree. Now the six models, by 1,000 generated images each. The KL is how many nats the ten
-# numbers carry about an image: none under the mean of squares, several under the sum. What a collapsed model has above
-# the mean image, last column, is noise left in its weights. We call images blurry when less than a quarter of the
-# energy is left, a sharpness below -1.39.
+# numbers carry about an image: none under the mean of squares, about ten under the sum. What a collapsed model has
+# above the mean image, last column, is noise left in its weights. We call images blurry when less than a quarter of
+# the energy is left, a sharpness below -1.39.
 
 # %%
 cifar_blur.verdict(measured)
@@ -166,9 +166,9 @@ grid, more = cifar_blur.published()
 cifar_blur.chart(grid)
 
 # %% [markdown]
-# The lowest solid line, the mean of squares, lies far below the other three: there is the scale. Lines fall from left
-# to right: more images make images *blurrier*. Dashed lies below solid: the convolutional network, which knows of
-# neighbours, is the blurrier one.
+# The lowest solid line, the mean of squares, lies far below the other three: there is the scale. Every line ends lower
+# than it starts: 5,000 images make *blurrier* ones than 25. Above, dashed lies below solid of one colour: convolution,
+# which knows of neighbours, is blurrier.
 #
 # ## How much is whose
 #
@@ -183,7 +183,7 @@ parts.round(2)
 # %% [markdown]
 # The unit is nats: +2.8 multiplies the energy of detail by seventeen. The shape of the error does nothing on average,
 # but in some settings it sharpens and in others it blurs: an average can hide two effects. **Verdict on the
-# suspects**, in the published sweep: only the scale of the loss is shown to blur: the sum instead of the mean sharpens
+# suspects**, in the published sweep: only the scale of the loss is shown to blur. The sum instead of the mean sharpens
 # by 2.8 nats, and a learned width, which is scale again, adds 0.7. Nothing else sharpens beyond chance. The
 # convolutional network blurs by 1.8. More images blur by 2.3, so scarcity is not the cause. Reconstructions, which
 # need no luck with the prior:
