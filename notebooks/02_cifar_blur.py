@@ -118,7 +118,7 @@ for n in numbers:
 # %% [markdown]
 # Under the mean of squares there is one picture, seven times. It is the average of the training images, and so is
 # every reconstruction: the encoder says nothing. Under the sum of squares, with all else the same, pictures differ.
-# With 25 images the reconstructions are recognisable; with 200 they are rough.
+# With 25 images the reconstructions are recognisable; with 200 they are soft, under noise.
 #
 # ## Claimed against measured
 #

@@ -181,7 +181,7 @@ def draw(images: ImageSet, models: Mapping[str, VAE], seed: int = 0, remedies: b
         sections.append(Section(f"reconstructed, sharpness {sharpness(rebuilt, x):+.1f}", rebuilt[:7]))
     alt = f"Rows of seven images after training on {len(x)} images of {images.title}: training images, then generated "
     alt += "and reconstructed ones for each loss. The sharpness of generated images (0: as the data) is "
-    title = f"{images.title}: what each remedy buys" if remedies else f"{images.title}, trained on {len(x)} images"
+    title = f"{images.title}: remedies, {len(x)} images" if remedies else f"{images.title}, trained on {len(x)} images"
     name, caption = "cifar_remedies" if remedies else f"cifar_{len(x)}", "Decoder means, without pixel noise."
     figure, alt = image_sections(title, sections, columns=7), f"{alt}{', '.join(numbers)}."
     return save(figure, name, alt=alt, caption=caption, source=images.source)
@@ -192,7 +192,7 @@ def traversals(model: VAE, images: ImageSet) -> Saved:
     used = kl_by_dimension(model, images.images).argsort(descending=True)[:5].tolist()
     walk = traverse(model, used, torch.linspace(-2, 2, 7))
     sections = [Section(f"z[{i}], all others 0", row) for i, row in zip(used, walk, strict=True)]
-    title = f"{len(images.images)} images: the most used dimensions, from -2 to 2"
+    title = f"{len(images.images)} images: most used dimensions, -2 to 2"
     alt = f"Rows of seven images: along each row one latent dimension of {used} goes from -2 to 2."
     caption, figure = "What single dimensions draw.", image_sections(title, sections, columns=7)
     return save(figure, "cifar_traversals", alt=alt, caption=caption, source=images.source)
