@@ -1,188 +1,242 @@
-"""Claim 2: trained on few colour images, generations are blurry."""
+"""Claim 2: trained on few photographs, a model generates blurry ones."""
 
 import math
-from collections.abc import Mapping, Sequence
-from math import isnan, nan, sqrt
-from statistics import stdev
+from collections.abc import Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
-from vae_core import quality
-from vae_core.model import VAEConfig
-from vae_core.runs import Run
+import pandas as pd
+import torch
+
+from vae_core.data import ImageSet
+from vae_core.latent import kl_by_dimension, traverse
+from vae_core.model import VAE, VAEConfig
+from vae_core.plots.charts import Line, Panel, panels
+from vae_core.plots.figures import Saved, Section, image_sections, save, save_results
+from vae_core.quality import laplacian_energy, sharpness
+from vae_core.runs import Run, fit, runs_folder
 from vae_core.scores import detail
-from vae_core.study.sweep import AWAY, Images, Point, Row, _given
+from vae_core.study.sweep import Images, Point, Row, load_sweep, loaded
 from vae_core.train import TrainConfig
 
-
-def _losses(shape: tuple[int, int, int]) -> dict[str, Row]:
-    return {
-        "mean of squares": {"likelihood": "gaussian", "sigma": math.sqrt(math.prod(shape) / 2)},
-        "sum of squares": {"likelihood": "gaussian", "sigma": math.sqrt(1 / 2)},
-        "learned sigma": {"likelihood": "gaussian", "sigma": "learned"},
-        "logistic": {"likelihood": "logistic", "sigma": "learned"},
-    }
+MEAN, SUM = "mean of squares", "sum of squares"
+SETTING = ["images", "loss", "architecture"]  # the columns of a sweep that tell its trainings apart, but for the seed
+LOOKS = ("generated", "reconstructed")
+NETWORKS = {"mlp": (256, 128), "conv": (16, 32, 64)}
 
 
-def _cifar_blur(name: str, own: Row) -> list[Point]:
-    networks, sizes = {"mlp": (256, 128), "conv": (16, 32, 64)}, (25, 100, 200, 5000)
-    shape: Any = tuple(Images(name, 25)._replace(**own).load().images.shape[1:])
-    losses, squares = _losses(shape), "sum of squares"
-    plan: list[tuple] = [(n, loss, network) for n in sizes for loss in losses for network in networks]
-    plan += [(25, loss, "mlp", seed) for seed in (1, 2) for loss in losses]
-    plan += [(n, squares, "mlp", 0, 6000) for n in sizes[-2:]] + [(25, squares, "conv", 0, 6000)]
-    plan += [(5000, squares, "mlp", 0, 3000, 64)]
+def losses(shape: tuple[int, ...]) -> dict[str, Row]:
+    """The four losses by name, each as the likelihood of images of ``shape`` that it is."""
+    gaussian = {MEAN: math.sqrt(math.prod(shape) / 2), SUM: math.sqrt(1 / 2), "learned sigma": "learned"}
+    kinds: dict[str, Row] = {name: {"likelihood": "gaussian", "sigma": sigma} for name, sigma in gaussian.items()}
+    return kinds | {"logistic": {"likelihood": "logistic", "sigma": "learned"}}
+
+
+def configure(
+    shape: Any, n: int, loss: Row, network: str = "mlp", *, steps: int, latents: int, seed: int, live: bool = False
+) -> tuple[VAEConfig, TrainConfig]:
+    """The model and the training on ``n`` images, under a likelihood such as :func:`losses` names; ``live``: smaller.
+
+    What is trained while somebody waits has layers half as wide and learns faster, so that it needs fewer steps.
+    """
+    hidden, rate, batch = NETWORKS[network], 3e-3, min(25, n)
+    if live:  # compared on the images and weights of seed 1
+        hidden, rate = tuple(width // 2 for width in hidden), 6e-3
+    epochs = math.ceil(steps * batch / n)
+    model = VAEConfig(shape, latents, hidden, network, **loss)  # type: ignore[arg-type]
+    return model, TrainConfig(epochs=epochs, batch_size=batch, learning_rate=rate, seed=seed)
+
+
+def _cifar_blur(name: str, changes: Row) -> list[Point]:
+    """Everything with everything, and a few points with other seeds, more steps or more latent dimensions."""
+    kinds = losses(Images(name, 25)._replace(**changes).load().images.shape[1:])
+    plan: list[tuple] = [(n, loss, network) for n in (25, 100, 200, 5000) for loss in kinds for network in NETWORKS]
+    plan += [(25, loss, "mlp", seed) for seed in (1, 2) for loss in kinds]
+    plan += [(n, SUM, "mlp", 0, 6000) for n in (200, 5000)] + [(25, SUM, "conv", 0, 6000)]
+    plan += [(5000, SUM, "mlp", 0, 3000, 64)]
+    load = cache(Images.load)
 
     def point(n: int, loss: str, network: str, seed: int = 0, steps: int = 3000, latents: int = 10) -> Point:
-        data = Images(name, n, seed)._replace(**own)
-        n = there[data] = there.get(data) or len(data.load().images)
-        model = VAEConfig(shape, latents, networks[network], network, **losses[loss])  # type: ignore[arg-type]
-        batch = min(25, n)
-        recipe = TrainConfig(epochs=math.ceil(steps * batch / n), batch_size=batch, learning_rate=3e-3, seed=seed)
-        return Point({}, data._replace(limit=n), model, recipe)
+        data = Images(name, n, seed)._replace(**changes)
+        n, *shape = load(data).images.shape
+        recipe = configure(tuple(shape), n, kinds[loss], network, steps=steps, latents=latents, seed=seed)
+        return Point({}, data._replace(limit=n), *recipe)
 
-    there: dict[Images, int] = {}
-    return [point(*given) for given in plan]
+    return [point(*settings) for settings in plan]
 
 
 def _measure_blur(point: Point, run: Run) -> list[Row]:
-    images, model, last = _given(point.data, "train", run.data.sha256).images, run.model_config, run.records[-1]
-    x, kinds = images.float() / 255, _losses(run.model_config.image_shape)
-    found = detail(run.model, images, seed=run.train_config.seed)
-    own = {"likelihood": model.likelihood, "sigma": model.sigma}
-    fifth = max(1, len(run.records) // 5)
-    return [{
-        "images": len(images),
-        "loss": next((name for name, kind in kinds.items() if kind == own), f"{model.likelihood}, sigma {model.sigma}"),
-        "architecture": model.architecture, "seed": run.train_config.seed,
-        "steps": run.train_config.steps(len(images)), "latents": model.latent_dim,
-        "sigma": last.sigma or model.sigma, "elbo": last.elbo, "kl": last.kl,
-        "elbo gained in the last fifth": last.elbo - run.records[-1 - min(fifth, len(run.records) - 1)].elbo,
-        "sharpness, generated": found.sample_sharpness.value, "error, generated": found.sample_sharpness.error,
-        "sharpness, reconstructed": found.reconstruction_sharpness.value,
-        "error, reconstructed": found.reconstruction_sharpness.error,
-        "high frequency, generated": found.sample_high_frequency,
-        "high frequency, reconstructed": found.reconstruction_high_frequency,
-        "squared error": found.squared_error, "ssim": found.ssim, "nearest": found.sample_nearest,
-        "information": found.mutual_information, "active units": found.active_units,
-        "mean image": quality.sharpness(x.mean(0, keepdim=True), x), "data": run.data.source,
-    }]  # fmt: skip
+    """The row of one training of the sweep."""
+    images, model, last = loaded(point.data, "train", run.data.sha256).images, run.model_config, run.records[-1]
+    x, likelihood = images.float() / 255, {"likelihood": model.likelihood, "sigma": model.sigma}
+    names = [name for name, loss in losses(model.image_shape).items() if loss == likelihood]
+    result = detail(run.model, images, seed=run.train_config.seed)
+    earlier = run.records[max(0, len(run.records) - 1 - max(1, len(run.records) // 5))]
+    row = {"images": len(images), "loss": (names or [f"{model.likelihood}, sigma {model.sigma}"])[0]}
+    row |= {"architecture": model.architecture, "seed": run.train_config.seed, "latents": model.latent_dim}
+    row |= {"steps": run.train_config.steps(len(images)), "sigma": last.sigma or model.sigma, "kl": last.kl}
+    row |= {"elbo": last.elbo, "elbo gained in the last fifth": last.elbo - earlier.elbo, "data": run.data.source}
+    for look, sharp in zip(LOOKS, (result.sample_sharpness, result.reconstruction_sharpness), strict=True):
+        row |= {f"sharpness, {look}": sharp.value, f"error, {look}": sharp.error}
+    row |= {"high frequency, generated": result.sample_high_frequency, "nearest": result.sample_nearest}
+    row |= {"high frequency, reconstructed": result.reconstruction_high_frequency, "ssim": result.ssim}
+    row |= {"information": result.mutual_information, "active units": result.active_units}
+    return [row | {"squared error": result.squared_error, "mean image": sharpness(x.mean(0, keepdim=True), x)}]
 
 
-def cifar_blur(naive: Mapping[int, float], scaled: Mapping[int, float], *, posts_setting: bool) -> str:
-    """Claim 2, from the sharpness of prior samples by number of training images.
-
-    ``naive`` is the mean of squares, ``scaled`` the sum; both are log ratios to the training images, where
-    0 is right. "Blurry" is a ratio of energies under 1/4.
-    """
-    if not posts_setting:
-        return AWAY
-    if any(isnan(value) for value in (*naive.values(), *scaled.values())):
-        return "No verdict: a sharpness is not a number."
-    blurry = -1.386  # log(1/4)
-    if max(naive.values()) >= blurry:
-        return "The claim fails: with the naive loss the samples are not blurry for at least one number of images."
-    if min(scaled.values()) >= blurry:
-        return (
-            "The claim holds for the naive loss, but not because the images are few: "
-            "the same network on the same images is not that blurry once the loss is scaled."
-        )
-    if max(scaled.values()) < blurry:
-        return "The claim holds, with the naive loss and with the scaled one: the scale alone does not undo the blur."
-    return "The claim holds for the naive loss; for the scaled one it depends on the number of images."
+BLURRY = math.log(1 / 4)  # sharpness under it: a quarter of the energy of the training images
 
 
-class Part(NamedTuple):
-    """What one change does to the sharpness of images, nats of log energy: above 0 it sharpens."""
+class Blur(NamedTuple):
+    """Whether generated images are blurry, and whether that takes the mean of squares."""
 
-    value: float  # mean over the settings in which it was made with all else the same
-    error: float  # its standard error: by chance, or by how far the settings differ, whichever is larger
-    low: float  # the least and the most over those settings
-    high: float
-
-    def __str__(self) -> str:
-        ranging = f", {self.low:+.2f} to {self.high:+.2f} by setting" if self.low < self.high else ""
-        return f"{self.value:+.2f} ± {self.error:.2f} nats{ranging}"
+    holds: bool | None  # under the mean of squares they are, at every number of images; None: a number is missing
+    blurry_when_summed: list[int]  # the numbers of images at which they are under the sum of squares
 
 
-SCALED = "sum of squares"  # where one change is made between others, it is made at this loss
-CHANGES: dict[str, tuple[str, Any, Any]] = {
-    "scale of the loss": ("loss", "mean of squares", SCALED),
-    "learned width": ("loss", SCALED, "learned sigma"),  # scale again
+def verdict(measured: pd.DataFrame) -> Blur:
+    """Claim 2, from the table of :func:`measure`."""
+    naive, summed = (measured[measured["loss"] == loss] for loss in (MEAN, SUM))
+    known = len(naive) > 0 and not measured["generated"].isna().any()
+    blurry = summed[summed["generated"] < BLURRY]["training images"].tolist()
+    return Blur(bool((naive["generated"] < BLURRY).all()) if known else None, blurry)
+
+
+CHANGES: dict[str, tuple[str, Any, Any]] = {  # a column of the sweep, and what is before and after
+    "scale of the loss": ("loss", MEAN, SUM),
+    "learned width": ("loss", SUM, "learned sigma"),  # scale again
     "shape of the error": ("loss", "learned sigma", "logistic"),  # both at a width of their own
     "architecture": ("architecture", "mlp", "conv"),
     "number of images": ("images", min, max),
 }
 
 
-def repeated(rows: Sequence[Mapping[str, Any]], value: str) -> tuple[dict[tuple, list[float]], float]:
-    """The ``value`` of each training by images, loss and architecture, and its variance among repetitions.
+def variance(grid: pd.DataFrame, column: str) -> float:
+    """The variance of a column among repeated trainings, pooled over all that is repeated; nan where nothing is."""
+    cells = grid.groupby(SETTING)[column]
+    free = len(grid) - cells.ngroups
+    return ((grid[column] - cells.transform("mean")) ** 2).sum() / free if free else math.nan
 
-    The variance, nan where nothing is repeated, is pooled over all that is: it stands for the chance in every setting.
+
+def parts(grid: pd.DataFrame, look: str) -> pd.DataFrame:
+    """What each of ``CHANGES`` does to the sharpness of images, nats of log energy: above 0 it sharpens.
+
+    ``value`` is the mean over all settings in which the rest can stay the same (the loss: at the sum of squares), from
+    ``low`` to ``high``. ``error`` is its standard error: by chance, or by how the settings differ, if that is more.
     """
-    cells: dict[tuple, list[float]] = {}
-    for row in rows:
-        cells.setdefault((row["images"], row["loss"], row["architecture"]), []).append(row[value])
-    squares = sum((one - sum(found) / len(found)) ** 2 for found in cells.values() for one in found)
-    free = len(rows) - len(cells)
-    return cells, squares / free if free else nan
+    column, rows = f"sharpness, {look}", {}
+    cells, chance = grid.groupby(SETTING)[column], variance(grid, column)
+    for name, (changed, *ends) in CHANGES.items():
+        means, shares = (cell.unstack(changed) for cell in (cells.mean(), 1 / cells.size()))
+        before, after = (end(means.columns) if callable(end) else end for end in ends)
+        if before == after or not {before, after} <= set(means.columns):
+            continue
+        gains = (means[after] - means[before]).dropna()
+        gains = gains if changed == "loss" else gains.xs(SUM, level="loss", drop_level=False)
+        luck = math.sqrt(chance * shares.loc[gains.index, [before, after]].to_numpy().sum()) / len(gains)
+        error = luck if len(gains) == 1 else max(luck, gains.sem())
+        part = (gains.mean(), error, gains.min(), gains.max())
+        rows[name] = (*part, effect(*part))
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "error", "low", "high", "effect"])
 
 
-def blur_parts(rows: Sequence[Mapping[str, Any]], value: str) -> dict[str, Part]:
-    """What each of ``CHANGES`` does to the column ``value``, a sharpness, by its name; a row is a training."""
-    cells, variance = repeated(rows, value)
-    means = {key: sum(found) / len(found) for key, found in cells.items()}
-    parts = {}
-    for name, (column, *ends) in CHANGES.items():
-        at = ("images", "loss", "architecture").index(column)
-        before, after = (end(key[at] for key in cells) if callable(end) else end for end in ends)
-        starts = [key for key in cells if key[at] == before and (column == "loss" or key[1] == SCALED)]
-        pairs = [(a, b) for a in starts if (b := (*a[:at], after, *a[at + 1 :])) in cells and a != b]
-        if pairs:
-            gains = [means[b] - means[a] for a, b in pairs]
-            shares = [1 / len(cells[a]) + 1 / len(cells[b]) for a, b in pairs]
-            chance = sqrt(variance * sum(shares)) / len(pairs)
-            unlike = stdev(gains) / sqrt(len(pairs)) if len(pairs) > 1 else 0.0
-            parts[name] = Part(sum(gains) / len(gains), max(chance, unlike), min(gains), max(gains))
-    return parts
+def effect(value: float, error: float, low: float, high: float) -> str:
+    """What a change does beyond two standard errors, in words."""
+    if math.isnan(value) or math.isnan(error):
+        return "unknown"
+    if abs(value) <= 2 * error:
+        return "both ways, by setting" if min(-low, high) > 2 * error else "nothing beyond chance"
+    return ("sharpens" if value > 0 else "blurs") + (", on average" if low < 0 < high else "")
 
 
-def blur_sources(parts: Mapping[str, Part], *, posts_setting: bool) -> str:
-    """What the blur of claim 2 comes from, by the ``parts`` of :func:`blur_parts` for generated images."""
-    if not posts_setting:
-        return AWAY
-    if set(parts) != set(CHANGES) or any(isnan(number) for part in parts.values() for number in part):
-        return "No verdict: a change was not made, or nothing was repeated, so that chance is unknown."
-    scale, images = parts["scale of the loss"], parts["number of images"]
-    others = [name for name in CHANGES if name not in ("scale of the loss", "learned width")]
-    rivals = [name for name in others if parts[name].value > 2 * parts[name].error]  # what sharpens could be a remedy
-    if scale.value <= 2 * scale.error:
-        told = [f"The scale of the loss is no cause of the blur ({scale})."]
-    elif not rivals:
-        told = [
-            f"Of the suspects only the scale of the loss is shown to blur: its sum instead of its mean gives {scale}."
-        ]
-    else:
-        name = max(rivals, key=lambda rival: parts[rival].value)
-        lead, noise = scale.value - parts[name].value, 2 * sqrt(scale.error**2 + parts[name].error ** 2)
-        how = "no larger for certain than" if abs(lead) <= noise else "larger than" if lead > 0 else "smaller than"
-        told = [f"The scale of the loss is a part of the blur ({scale}), {how} the {name} ({parts[name]})."]
-    if abs(images.value) <= 2 * images.error:
-        told.append(f"The number of images makes no difference beyond chance ({images}).")
-    elif images.value > 0:
-        told.append(f"More images make samples sharper ({images}): scarcity is a cause.")
-    else:
-        told.append(f"More images make samples blurrier, not sharper ({images}): scarcity is not the cause.")
-    changes = {
-        "learned width": "A learned width, which is scale again,",
-        "shape of the error": "Another error than squares, each at a width of its own,",
-        "architecture": "The convolutional network",
-    }
-    for change, words in changes.items():
-        part = parts[change]
-        way = "sharpens" if part.value > 0 else "blurs"
-        way += " on average, not everywhere" if part.low < 0 < part.high else ""
-        if abs(part.value) <= 2 * part.error:
-            both = min(-part.low, part.high) > 2 * part.error
-            way = "sharpens in some settings and blurs in others" if both else "changes nothing beyond chance"
-        told.append(f"{words} {way} ({part}).")
-    return " ".join(told)
+def train(images: ImageSet, loss: Row, network: str = "mlp", *, steps: int, latents: int = 10, seed: int = 0) -> Run:
+    """A live training under a likelihood, or the kept one."""
+    n, *shape = images.images.shape
+    recipe = configure(tuple(shape), n, loss, network, steps=steps, latents=latents, seed=seed, live=True)
+    return fit(*recipe, images, cache=runs_folder())
+
+
+def measure(sets: Mapping[int, ImageSet], runs: Mapping[tuple[int, str], Run], seed: int = 0) -> pd.DataFrame:
+    """The sharpness of 1,000 samples of each run, with its standard error, and of its reconstructions."""
+    rows = []
+    for (n, loss), run in runs.items():
+        x, drawn = sets[n].images.float() / 255, run.model.sample(1000, seed=seed)
+        energy = laplacian_energy(drawn)
+        row = {"training images": n, "loss": loss, "KL": run.records[-1].kl, "generated": sharpness(drawn, x)}
+        row["error"] = (energy.std() / energy.mean()).item() / math.sqrt(len(energy))
+        row["reconstructed"] = sharpness(run.model.reconstruct(x), x)
+        rows.append(row | {"mean image": sharpness(x.mean(0, keepdim=True), x)})
+    return pd.DataFrame(rows)
+
+
+def draw(images: ImageSet, models: Mapping[str, VAE], seed: int = 0, remedies: bool = False) -> Saved:
+    """Some training images, and what each model generates and reconstructs, by the name of its loss."""
+    x, numbers = images.images.float() / 255, []
+    sections = [Section("Training images", x[:7])]
+    for loss, model in models.items():
+        rebuilt, drawn = model.reconstruct(x), model.sample(1000, seed=seed)
+        numbers.append(f"{sharpness(drawn, x):.1f} with the {loss}")
+        label = f"{loss.capitalize()}:\ngenerated, sharpness {sharpness(drawn, x):+.1f}"
+        sections.append(Section(label, drawn[:7]))
+        sections.append(Section(f"reconstructed, sharpness {sharpness(rebuilt, x):+.1f}", rebuilt[:7]))
+    alt = f"Rows of seven images after training on {len(x)} images of {images.title}: training images, then generated "
+    alt += "and reconstructed ones for each loss. The sharpness of generated images (0: as the data) is "
+    title = f"{images.title}: remedies, {len(x)} images" if remedies else f"{images.title}, trained on {len(x)} images"
+    name, caption = "cifar_remedies" if remedies else f"cifar_{len(x)}", "Decoder means, without pixel noise."
+    figure, alt = image_sections(title, sections, columns=7), f"{alt}{', '.join(numbers)}."
+    return save(figure, name, alt=alt, caption=caption, source=images.source)
+
+
+def traversals(model: VAE, images: ImageSet) -> Saved:
+    """The five dimensions that a model uses most, each drawn from -2 to 2."""
+    used = kl_by_dimension(model, images.images).argsort(descending=True)[:5].tolist()
+    walk = traverse(model, used, torch.linspace(-2, 2, 7))
+    sections = [Section(f"z[{i}], all others 0", row) for i, row in zip(used, walk, strict=True)]
+    title = f"{len(images.images)} images: most used dimensions, -2 to 2"
+    alt = f"Rows of seven images: along each row one latent dimension of {used} goes from -2 to 2."
+    caption, figure = "What single dimensions draw.", image_sections(title, sections, columns=7)
+    return save(figure, "cifar_traversals", alt=alt, caption=caption, source=images.source)
+
+
+def published() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The sweep in two: the trainings with the steps and the latent dimensions of the first, and those with more."""
+    sweep = pd.DataFrame(load_sweep("cifar_blur").rows)
+    usual = (sweep["steps"] == sweep["steps"][0]) & (sweep["latents"] == sweep["latents"][0])
+    return sweep[usual], sweep[~usual]
+
+
+def chart(grid: pd.DataFrame) -> Saved:
+    """Sharpness over the number of training images, a line a loss and network."""
+    first = grid.drop_duplicates(SETTING).sort_values("images", kind="stable")
+    sizes, average = first["images"].unique().tolist(), first.drop_duplicates("images")["mean image"].tolist()
+    level = [Line("their mean image", sizes, average, 9, ":"), Line("training images", sizes, [0] * len(sizes), 9, ":")]
+    shown, numbers = [], []
+    for column in (f"sharpness, {look}" for look in LOOKS):
+        lines, spread = [], 2 * math.sqrt(variance(grid, column))
+        for (loss, network), rows in first.groupby(["loss", "architecture"], sort=False):
+            y, colour = rows[column].to_numpy(), (0, 1, 2, 6)[list(losses(())).index(loss)]
+            name, style = (f"{loss}, conv", "o--") if network == "conv" else (loss, "o-")
+            lines.append(Line(name, sizes, y, colour, style, y - spread, y + spread))
+            numbers.append(f"{loss}, {network}: {', '.join(f'{value:.1f}' for value in y)}")
+        shown.append(Panel(f"{column.split()[1].capitalize()} images", "log energy ratio", lines + level))
+    title = "Sharpness by loss, network and number of training images"
+    figure = panels(title, shown, across="training images", ticks=sizes, height=350, right=0.355)
+    alt = f"Sharpness of generated images (0: as the data) after {', '.join(map(str, sizes))} images. "
+    alt += "; ".join(numbers[: len(numbers) // 2]) + "."
+    caption = f"{grid['steps'].iloc[0]:,} steps; bars: twice the deviation of trainings repeated at {sizes[0]} images."
+    return save(figure, "cifar_sharpness", alt=alt, caption=caption, source=grid["data"].iloc[0], svg=True)
+
+
+def record(measured: pd.DataFrame, source: str, grid: pd.DataFrame) -> None:
+    """Keep the numbers of the panels and of the parts."""
+    about, rows = {"unit": "log ratio of Laplacian energy", "images": 1000, "seeds": 1, "source": source}, []
+    for row in measured.to_dict("records"):
+        claim = f"sharpness of generated images, {row['loss']}, {row['training images']} training images"
+        numbers = {"claim": claim, "value": row["generated"], "standard_error": row["error"]}
+        rows.append(about | numbers | {"tolerance": 0.1 if row["loss"] == MEAN else 0.6})
+    about |= {"seeds": grid["seed"].nunique(), "source": grid["data"].iloc[0]}
+    for look in LOOKS:
+        for change, part in parts(grid, look).iterrows():
+            claim = f"sharpness of {look} images gained by: {change}"
+            rows.append(about | {"claim": claim, "value": part["value"], "standard_error": part["error"]})
+    save_results("02_cifar_blur", rows)
