@@ -1,190 +1,150 @@
-"""Averaged gradients or collapse of the objective: what each predicts of an experiment, and what was seen.
+"""What two explanations predict of each experiment of notebook 03, and whether what was measured is that.
 
-Pure functions of measured numbers. Each returns a :class:`Finding`, which says for both explanations whether the
-outcome is what they predict.
+*Averaging*: the average is generated because gradients are averaged within the batch. *Collapse*: the average is
+what the objective asks for, up to kappa = 1. All are pure functions of measured numbers.
 """
 
 from collections.abc import Mapping, Sequence
-from math import isnan
 from typing import NamedTuple
 
-from vae_core.study.sweep import AWAY
+import numpy as np
+import pandas as pd
 
-NONE, LOG_2 = 0.02, 0.6931  # nats: what counts as no information, and all there is of two images
+NONE, LOG_2 = 0.02, 0.6931  # nats: what counts as no mutual information, and all there is of two images
 
 
-class Finding(NamedTuple):
+class Decision(NamedTuple):
     """The outcome of one experiment."""
 
     experiment: str
-    averaging: bool | None  # whether it is what averaged gradients predict; None: they predict nothing
-    collapse: bool | None  # the same for collapse of the objective
-    measured: str
-
-    @property
-    def verdict(self) -> str:
-        """Which explanation the outcome speaks for, in a few words."""
-        match (self.averaging, self.collapse):
-            case (False, True):
-                return "for collapse, against averaging"
-            case (True, False):
-                return "for averaging, against collapse"
-            case (False, False):
-                return "against both"
-            case (True, True):
-                return "fits both"
-            case (_, None):
-                return "decides nothing"
-        return "for collapse" if self.collapse else "against collapse"
+    averaging: bool | None  # whether it is what averaging predicts; None: it predicts nothing
+    collapse: bool | None  # the same for collapse
+    measured: dict[str, float]
 
 
-def both_images(at_mean: Mapping[float, Sequence[float]]) -> Finding:
-    """i: a batch of two at several kappa; ``at_mean`` is the share of samples at the mean, one a pair and seed."""
-    below, above = _sides(at_mean)
-    always = min(below) >= 0.95 and min(above) >= 0.95
-    return Finding(
-        "i: both images in every step",
-        always,
-        min(below) >= 0.95 and max(above) < 0.5,
-        f"at the mean: at least {min(below):.0%} of samples below 1, at most {max(above):.0%} above",
-    )
+class Verdict(NamedTuple):
+    """What the experiments say together."""
+
+    observed: bool  # at the post's loss the average is generated, and before training it is not
+    sufficient: bool  # averaging within the batch: the average is generated whenever there is any
+    necessary: bool  # and never without
+    as_averaging: int  # of the experiments that tell the two apart
+    as_collapse: int
+    deciding: int
 
 
-def one_image_a_step(at_mean: Mapping[float, Sequence[float]]) -> Finding:
-    """ii: the same, but every step sees one image, so no gradient is ever averaged over the batch."""
-    below, above = _sides(at_mean)
-    return Finding(
-        "ii: one image a step, in turn",
-        max(below) < 0.5 and max(above) < 0.5,
-        min(below) >= 0.95 and max(above) < 0.5,
-        f"at the mean: at least {min(below):.0%} of samples below 1, at most {max(above):.0%} above",
-    )
+def observed(shares: pd.DataFrame) -> bool:
+    """Whether samples are at the mean with the mean of squares for every pair, and were not before training.
 
-
-def summed(difference: float) -> Finding:
-    """iii: gradients summed instead of averaged; the largest difference in information to averaged ones, nats."""
-    same = difference < 0.05
-    told = f"information differs by at most {difference:.3f} nats"
-    return Finding("iii: summed gradients", same, same, told)
-
-
-def autoencoder(rebuilt: Sequence[float]) -> Finding:
-    """iv: no KL and no noise; mean |t| of the reconstructions, 0 at the mean and 1 at the images."""
-    told = f"mean |t| of reconstructions {min(rebuilt):.3f} to {max(rebuilt):.3f}"
-    return Finding("iv: plain autoencoder", max(rebuilt) < 0.1, min(rebuilt) > 0.9, told)
-
-
-def onsets(found: Sequence[float], squared_distances: Sequence[float]) -> Finding:
-    """v: the fitted onset of every pair and rule in kappa; a threshold in beta alone would vary as D^2 does."""
-    spread = max(squared_distances) / min(squared_distances)
-    common = all(0.9 <= kappa <= 1.1 for kappa in found)
-    return Finding(
-        "v: where information sets in",
-        max(found) / min(found) > spread**0.5,
-        common,
-        f"onsets at kappa {min(found):.2f} to {max(found):.2f}, while D^2 varies by a factor of {spread:.1f}",
-    )
-
-
-def learned_sigma(nats: Sequence[float]) -> Finding:
-    """vi: sigma is learned; information, nats."""
-    told = f"information {min(nats):.3f} to {max(nats):.3f} nats"
-    return Finding("vi: learned sigma", max(nats) < NONE, min(nats) > 0.95 * LOG_2, told)
-
-
-def absolute_error(to_mean: Sequence[float], to_median: Sequence[float]) -> Finding:
-    """vii: absolute error on A, A, B, collapsed; distances of the image drawn, in D, to (2A + B)/3 and to A."""
-    told = f"{max(to_median):.3f} D or less from A, {min(to_mean):.3f} D or more from (2A + B)/3"
-    return Finding("vii: absolute error, A, A, B", max(to_mean) < 0.1, max(to_median) < 0.1, told)
-
-
-def blocks(short: Sequence[float], long: Sequence[float]) -> Finding:
-    """viii: steps on one image, then on the other, below 1; t of the samples after short blocks and after the longest.
-
-    1 is the image that was trained on last. Averaging over the batch predicts the mean for neither.
+    ``shares`` of samples at the mean, a row a pair, a column for each kind of model.
     """
-    told = f"t {min(short):.2f} to {max(short):.2f} after short blocks, {min(long):.2f} to {max(long):.2f} after long"
-    averages = max(map(abs, short)) < 0.1
-    return Finding("viii: blocks of one image", not averages, averages and min(long) > 0.9, told)
+    return bool((shares["mean of squares"] >= 0.95).all() and (shares["before training"] < 0.5).all())
 
 
-def contrast(ratios: Sequence[float]) -> Finding:
-    """ix: half the contrast; the onset in beta at full contrast over that at half, a number a pair."""
-    told = f"the onset in beta falls by a factor of {min(ratios):.2f} to {max(ratios):.2f}"
-    return Finding("ix: half the contrast", None, all(3.6 <= ratio <= 4.4 for ratio in ratios), told)
+def both_images(runs: pd.DataFrame) -> Decision:
+    """i: a batch of two; ``runs`` have a kappa and the share ``at_mean`` of their samples."""
+    below, above = _sides(runs)
+    always = below.min() >= 0.95 and above.min() >= 0.95
+    return _at_mean("i: both images in every step", always, below, above)
 
 
-def activations(dead: Mapping[str, int], runs: int) -> Finding:
-    """x: how many of so many runs at kappa = 10 hold no information, by activation."""
-    told = ", ".join(f"{name}: {count} of {runs} without information" for name, count in dead.items())
-    return Finding("x: activation functions at kappa 10", None, None, told)
+def one_image_a_step(runs: pd.DataFrame) -> Decision:
+    """ii: the same, but every step sees one image, so no gradient is ever averaged over the batch."""
+    below, above = _sides(runs)
+    return _at_mean("ii: one image a step", below.max() < 0.5 and above.max() < 0.5, below, above)
 
 
-def zero(places: Sequence[float]) -> Finding:
-    """xi: t of the image of z = 0 at kappa = 10."""
-    told = f"z = 0 draws t = {min(places):.2f} to {max(places):.2f}"
-    return Finding("xi: the image of z = 0", None, None, told)
+def summed(averaged: pd.DataFrame, doubled: pd.DataFrame) -> Decision:
+    """iii: gradients summed instead of averaged; the same pairs, kappas and seeds."""
+    both = averaged.merge(doubled, on=["pair", "kappa", "seed"])
+    most = (both["mutual_information_x"] - both["mutual_information_y"]).abs().max()
+    return Decision("iii: summed gradients", most < 0.05, most < 0.05, {"largest difference in nats": most})
 
 
-def conclusion(findings: Sequence[Finding], observed: bool) -> str:
-    """The verdict on the post's observation and its guess, in three sentences."""
-    weighed = [one for one in findings if None not in (one.averaging, one.collapse)]
-    decisive = [one for one in weighed if not (one.averaging and one.collapse)]
-    ours = sum(one.collapse is True for one in decisive)
-    seen = "The observation holds" if observed else "The observation was not repeated"
-    first = f"{seen}: at the post's loss the generated image {'is' if observed else 'is not'} the average of the two."
-    if decisive and ours == len(decisive):
-        second = (
-            f"Averaged gradients are not the cause: {ours} experiments tell the two explanations apart, and all "
-            "follow the objective, which asks for the average below kappa = 1 however the gradients are taken."
-        )
-    elif decisive and all(one.averaging for one in decisive):
-        second = f"Averaged gradients remain the better explanation in all {len(decisive)} experiments that decide."
-    else:
-        second = (
-            f"Neither explanation has all of it: {ours} of {len(decisive)} deciding experiments follow the objective."
-        )
-    blocks_hold = any(one.experiment.startswith("viii") and one.collapse for one in findings)
-    third = (
-        "What is right in the guess: something is averaged, the squared error over both images, and an optimiser "
-        "averages over time, so that long blocks on one image leave that image."
-        if blocks_hold
-        else "The experiment on blocks of steps did not come out as either side predicts."
+def free_kl(rebuilt: Sequence[float]) -> Decision:
+    """iv: the KL costs nothing; mean size of t of the reconstructions, 0 at the mean and 1 at the images."""
+    return Decision("iv: no KL", max(rebuilt) < 0.1, min(rebuilt) > 0.9, _range("t of reconstructions", rebuilt))
+
+
+def critical(ratios: Sequence[float], squared_distances: Sequence[float]) -> Decision:
+    """v: the critical ratio of every pair and rule; a threshold in beta alone would vary as D^2 does."""
+    spread = max(squared_distances) / min(squared_distances)
+    varies, common = max(ratios) / min(ratios) > spread**0.5, all(0.9 <= kappa <= 1.1 for kappa in ratios)
+    return Decision("v: critical ratio", varies, common, _range("kappa", ratios) | {"D^2 varies by": spread})
+
+
+def learned_sigma(nats: Sequence[float]) -> Decision:
+    """vi: sigma is learned; mutual information, nats."""
+    return Decision("vi: learned sigma", max(nats) < NONE, min(nats) > 0.95 * LOG_2, _range("nats", nats))
+
+
+def absolute_error(to_mean: Sequence[float], to_median: Sequence[float]) -> Decision:
+    """vii: absolute error on A, A, B; distances of the image drawn, in D, to (2A + B)/3 and to A."""
+    measured = {"at most from A": max(to_median), "at least from (2A + B)/3": min(to_mean)}
+    return Decision("vii: absolute error, A, A, B", max(to_mean) < 0.1, max(to_median) < 0.1, measured)
+
+
+def blocks(ends: Mapping[int, Sequence[float]]) -> Decision:
+    """viii: blocks of steps on one image, below 1; t of the samples by the length of a block.
+
+    1 is the image that was trained on last. Averaging within the batch predicts the mean for no length.
+    """
+    long = ends[max(ends)]
+    short = [t for length, each in ends.items() if length != max(ends) for t in each]
+    mean = max(map(abs, short)) < 0.1
+    measured = _range("t, short", short) | _range("t, long", long)
+    return Decision("viii: blocks of one image", not mean, mean and min(long) > 0.9, measured)
+
+
+def contrast(ratios: Sequence[float]) -> Decision:
+    """ix: the critical beta at full contrast over that at half, a number a pair."""
+    return Decision("ix: half the contrast", None, all(3.6 <= ratio <= 4.4 for ratio in ratios), _range("ratio", ratios))
+
+
+def saturated(nats: Mapping[str, Sequence[float]]) -> Decision:
+    """x: runs at kappa 10 without mutual information, by their recipe."""
+    counts = {name: float(sum(value < NONE for value in values)) for name, values in nats.items()}
+    return Decision("x: without information at kappa 10", None, None, counts)
+
+
+def zero(places: Sequence[float]) -> Decision:
+    """xi: t of the image of z = 0 at kappa 10."""
+    return Decision("xi: the image of z = 0", None, None, _range("t", places))
+
+
+def verdict(decisions: Sequence[Decision], *, observed: bool) -> Verdict:
+    """What the decisions that tell the two explanations apart say together. It takes (i) and (ii)."""
+    first, second = decisions[:2]
+    weighed = [each for each in decisions if None not in (each.averaging, each.collapse)]
+    deciding = [each for each in weighed if not (each.averaging and each.collapse)]
+    sides = sum(bool(each.averaging) for each in deciding), sum(bool(each.collapse) for each in deciding)
+    return Verdict(observed, bool(first.averaging), bool(second.averaging), *sides, len(deciding))
+
+
+def table(decisions: Sequence[Decision]) -> pd.DataFrame:
+    """One row an experiment."""
+    answers = {True: "yes", False: "no", None: "-"}
+    return pd.DataFrame(
+        {
+            "as averaging predicts": [answers[each.averaging] for each in decisions],
+            "as collapse predicts": [answers[each.collapse] for each in decisions],
+            "measured": [", ".join(f"{k} {v:.3g}" for k, v in each.measured.items()) for each in decisions],
+        },
+        index=[each.experiment for each in decisions],
     )
-    return f"{first} {second} {third}"
 
 
-def _sides(by_kappa: Mapping[float, Sequence[float]]) -> tuple[list[float], list[float]]:
-    below = [value for kappa, values in by_kappa.items() if kappa < 0.9 for value in values]
-    above = [value for kappa, values in by_kappa.items() if kappa >= 3 for value in values]
-    if not below or not above:
+def _sides(runs: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    below, above = runs["at_mean"][runs["kappa"] < 0.9], runs["at_mean"][runs["kappa"] >= 3]
+    if below.empty or above.empty:
         raise ValueError("the experiment needs kappas below 0.9 and from 3 up")
     return below, above
 
 
-def batch_average(
-    before: Sequence[float], naive: Sequence[float], scaled: Sequence[float], *, posts_setting: bool
-) -> str:
-    """Claim 3, from the share of prior samples at the arithmetic mean, a number a pair.
+def _at_mean(experiment: str, averaging: bool, below: pd.Series, above: pd.Series) -> Decision:
+    collapse = below.min() >= 0.95 and above.max() < 0.5
+    return Decision(experiment, averaging, collapse, {"least below 1": below.min(), "most above": above.max()})
 
-    ``before`` any training, after training with the ``naive`` loss, and with the ``scaled`` one. The
-    gradient is averaged over the batch in both trainings.
-    """
-    if not posts_setting:
-        return AWAY
-    if any(isnan(share) for share in (*before, *naive, *scaled)):
-        return "No verdict: a share is not a number."
-    if max(before) >= 0.5:
-        return "No verdict: the untrained decoder already draws the mean, so this recipe cannot test the claim."
-    if min(naive) < 0.95:
-        return "The observation fails: not every pair generates its average."
-    if max(scaled) < 0.5:
-        return (
-            "The observation holds, the explanation does not: gradients are averaged in both trainings, "
-            "and only the one with the naive loss generates the average."
-        )
-    undone = sum(share < 0.5 for share in scaled)
-    return (
-        f"The observation holds; the scaled loss undoes it for {undone} of {len(scaled)} pairs. "
-        "Averaged gradients remain a candidate."
-    )
+
+def _range(what: str, values: Sequence[float]) -> dict[str, float]:
+    return {f"{what} from": min(values), "to": max(values)}
