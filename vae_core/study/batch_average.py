@@ -29,11 +29,9 @@ from vae_core.parallel.stacked import train_many
 from vae_core.runs import fit, runs_folder
 from vae_core.train import TrainConfig
 
-# RECIPES
-PIXELS: dict[str, Any] = {"hidden": (16,), "activation": "silu", "learning_rate": 5e-3, "draws": 4}
-LINE: dict[str, Any] = {"hidden": (16,), "activation": "tanh", "learning_rate": 1e-2, "draws": 16}
-KAPPAS = (0.5, 3.0, 10.0)
-GRID = (0.1, 0.2, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
+KAPPAS = (0.5, 3.0, 10.0)  # of models of pixels
+GRID = (0.1, 0.2, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)  # of points on the line
+LINE: dict[str, Any] = {"hidden": (32,), "activation": "tanh", "learning_rate": 1e-2, "draws": 16, "centre": 0.0}
 
 
 class Optimum(NamedTuple):
@@ -162,18 +160,17 @@ def on_a_line(pair: Tensor) -> Tensor:
 @torch.no_grad()
 def on_images(model: VAE, pair: Tensor) -> VAE:
     """A ``model`` of points :func:`on_a_line` as one of images ``(C, H, W)``, which it draws on that line."""
-    first, second = floats(pair).to(model.output_bias.device).flatten(1)
-    shape = (pair.shape[1], pair.shape[2], pair.shape[3])
+    first, second = floats(pair).flatten(1)
+    shape = tuple(pair.shape[1:])
     direction = (second - first) / (second - first).norm()
     whole = VAE(replace(model.config, image_shape=shape))
-    onto, back = nn.Linear(1, 1), nn.Linear(1, 1, bias=False)
-    onto.weight, onto.bias = nn.Parameter(direction[None]), nn.Parameter(torch.zeros(1))
-    back.weight = nn.Parameter(direction[:, None].clone())
+    onto, back = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    onto.weight, back.weight = nn.Parameter(direction[None]), nn.Parameter(direction[:, None].clone())
     whole.encoder = nn.Sequential(nn.Flatten(), onto, *list(model.encoder.children())[1:])
     whole.decoder = nn.Sequential(*list(model.decoder.children())[:-1], back, nn.Unflatten(1, shape))
     at = first + (model.output_bias.flatten() - first @ direction) * direction
     whole.output_bias = nn.Parameter(at.reshape(shape))
-    return whole.to(model.output_bias.device)
+    return whole
 
 
 class Trained(NamedTuple):
@@ -195,8 +192,9 @@ def train(
     steps: int,
     in_turn: bool = False,
     scale: float = 1.0,
-    draws: int = PIXELS["draws"],
-    learning_rate: float = PIXELS["learning_rate"],
+    centre: float = 0.5,
+    draws: int = 4,
+    learning_rate: float = 5e-3,
     **model: Any,
 ) -> list[Trained]:
     """Train a small model for every set of images, kappa and seed, all in one program.
@@ -204,31 +202,41 @@ def train(
     A set is uint8 images ``(N, C, H, W)``, or floats such as those :func:`on_a_line`. The loss is
     ``scale * (||error||^2 + beta KL)``, where ``beta = D^2 / (2 kappa)`` makes the kappa; at an infinite one the KL
     is free. Without ``kappas`` beta is 1, and the loss that of ``model``, changes to the VAEConfig. A step takes
-    ``draws`` latent samples of every image; ``in_turn`` it sees one image, and the next step the next.
+    ``draws`` latent samples of every image; ``in_turn`` it sees one image and the next step the next, N times as many
+    steps. Grey levels are less ``centre`` while training, so that units do not saturate.
     """
-    settings = {name: PIXELS[name] for name in ("hidden", "activation")} | {"sigma": math.sqrt(0.5 / scale)} | model
-    config = VAEConfig(tuple(sets[0].shape[1:]), **{"latent_dim": 2, "likelihood": "gaussian"} | settings)
+    settings = {"hidden": (16,), "activation": "silu", "likelihood": "gaussian", "sigma": math.sqrt(0.5 / scale)}
+    config = VAEConfig(tuple(sets[0].shape[1:]), 2, **settings | model)
     grid = list(product(range(len(sets)), [math.nan] if kappas is None else kappas, seeds))
-    n, at_once = len(sets[0]), 1 if in_turn else len(sets[0])
-    common = TrainConfig(math.ceil(steps * at_once / n), draws * at_once, learning_rate, 0.2, device="cpu")
-    common = replace(common, shuffle=False, log_every=max(1, common.steps(n * draws) // 5))
+    common = TrainConfig(steps, draws if in_turn else draws * len(sets[0]), learning_rate, warmup=0.2, device="cpu")
+    common = replace(common, shuffle=False, log_every=max(1, common.steps(draws * len(sets[0])) // 5))
     trainings = [
         replace(common, seed=seed, beta=scale * squared_distance(sets[i]) / (2 * kappa) if kappas else 1.0)
         for i, kappa, seed in grid
     ]
-    seen = [floats(images).repeat_interleave(draws, 0) for images in sets]
+    seen = [floats(images).repeat_interleave(draws, 0) - centre for images in sets]
     members = train_many(config, trainings, seen[0] if len(sets) == 1 else torch.stack([seen[i] for i, _, _ in grid]))
-    return [
-        Trained(i + 1, kappa, seed, sets[i], member.model, _loss(member.earlier, *at) - _loss(member.model, *at))
-        for (i, kappa, seed), member in zip(grid, members, strict=True)
-        for at in [(member.training, sets[i])]
-    ]
+    runs = []
+    for (i, kappa, seed), member in zip(grid, members, strict=True):
+        now, before = (_less(model, centre) for model in (member.model, member.earlier))
+        change = _loss(before, member.training, sets[i]) - _loss(now, member.training, sets[i])
+        runs.append(Trained(i + 1, kappa, seed, sets[i], now, change))
+    return runs
+
+
+@torch.no_grad()
+def _less(model: VAE, centre: float) -> VAE:
+    """A ``model`` of grey levels less ``centre`` as one of grey levels: exact, the biases take it up."""
+    first = model.encoder[1]
+    first.bias -= centre * first.weight.sum(1)
+    model.output_bias += centre
+    return model
 
 
 @torch.no_grad()
 def _loss(model: VAE, training: TrainConfig, images: Tensor) -> float:
     """The loss over beta, so in nats at effective variance, up to a constant, with 200 latent samples an image."""
-    eps, ends = noise((200, 2, model.config.latent_dim), training.seed, "converged"), floats(images[[0, -1]])
+    eps, ends = noise((200, 2, model.config.latent_dim), training.seed, "converged"), floats(images)[[0, -1]]
     return elbo(model, ends, eps).loss(training.beta).item() / (training.beta or 1)
 
 
@@ -267,41 +275,42 @@ def measure(rules: Mapping[str, Sequence[Trained]]) -> pd.DataFrame:
     """What models do, one a row, with the name of their rule; samples are 1,000 decoder means of the prior.
 
     ``mutual_information`` in nats, with 10,000 draws; ``at_mean``, the share of samples there; ``along``, their mean
-    size of t, and ``off``, their median distance from the line in halves of D; ``zero``, t of the image of z = 0;
-    ``rebuilt``, the mean size of t of reconstructions; ``converged``, a change of less than a thousandth of a nat.
+    size of t, and ``off``, their median distance from the line in halves of D; ``t``, their mean; ``zero``, t of the
+    image of z = 0; ``rebuilt``, the mean size of t of reconstructions; ``converged``, a change under 0.001 nats.
     """
     return pd.DataFrame([{"rule": rule, **_measured(run)} for rule, runs in rules.items() for run in runs])
 
 
 @torch.no_grad()
 def _measured(run: Trained) -> dict[str, Any]:
-    model, x = run.model, floats(run.images)
+    model, x = run.model, floats(run.images)[[0, -1]]
     samples = place(model.sample(1000, seed=run.seed), x)
-    nats = kl_decomposition_of(model.encode(x), samples=5000, seed=run.seed).mutual_information
+    posterior = model.encode(x)
     return {
         "pair": run.pair,
         "kappa": run.kappa,
         "seed": run.seed,
-        "mutual_information": nats.value,
+        "mutual_information": kl_decomposition_of(posterior, samples=5000, seed=run.seed).mutual_information.value,
         "at_mean": samples.share_at_mean(),
         "along": samples.along.abs().mean().item(),
         "off": samples.off.median().item(),
+        "t": samples.along.mean().item(),
         "zero": place(model.decode(torch.zeros(1, model.config.latent_dim)).mean, x).along.item(),
-        "rebuilt": place(model.reconstruct(x), x).along.abs().mean().item(),
+        "rebuilt": place(model.decode(posterior.mean).mean, x).along.abs().mean().item(),
         "converged": abs(run.change) < 1e-3,
     }
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
-    """Means over pairs and seeds by rule and kappa beside the theory's mutual information, and how many converged."""
+    """Means over pairs and seeds by rule and kappa, beside the theory's mutual information; how many converged."""
     by = runs.groupby(["rule", "kappa"])
-    table = by[["mutual_information", "at_mean", "along"]].mean()
+    table = by[["mutual_information", "at_mean", "along", "off"]].mean()
     table.insert(1, "theory", [optimum(kappa).mutual_information for _, kappa in table.index])
-    return table.assign(off=by["off"].median(), models=by.size(), converged=by["converged"].sum()).round(3)
+    return table.assign(models=by.size(), converged=by["converged"].sum()).round(3)
 
 
 def critical_ratios(runs: pd.DataFrame) -> pd.DataFrame:
-    """The :func:`critical_ratio` of every rule and pair, its seeds averaged; none where no model holds information."""
+    """The :func:`critical_ratio` of every rule and pair, its seeds averaged, where a model holds information."""
     rows = []
     for (rule, pair), group in runs.groupby(["rule", "pair"]):
         nats = group.groupby("kappa")["mutual_information"].mean()
@@ -312,9 +321,8 @@ def critical_ratios(runs: pd.DataFrame) -> pd.DataFrame:
 
 def train_losses(pairs: Pairs, losses: Mapping[str, float], *, steps: int, seed: int) -> dict[str, list[VAE]]:
     """Models of the first three pairs: before training, and for each loss, a name and the sigma of its Gaussian."""
-    shape = tuple(pairs.images[0].shape[1:])
+    shape, training = tuple(pairs.images[0].shape[1:]), TrainConfig(steps, 2, 5e-3, seed=seed)
     config = VAEConfig(shape, 2, (64, 64), likelihood="gaussian", sigma=1.0, output_bias="zero")
-    training = TrainConfig(epochs=steps, batch_size=2, learning_rate=5e-3, seed=seed)
     models = {"before training": [VAE(config, seed=seed)] * 3}
     for loss, sigma in losses.items():
         changed = replace(config, sigma=sigma)
@@ -322,25 +330,8 @@ def train_losses(pairs: Pairs, losses: Mapping[str, float], *, steps: int, seed:
     return models
 
 
-def draw(models: Mapping[str, Sequence[VAE]], *, seed: int) -> dict[str, list[Tensor]]:
-    """1,000 prior samples of every model, from the same random numbers."""
-    return {name: [model.sample(1000, seed=seed) for model in each] for name, each in models.items()}
-
-
-def shares_at_mean(samples: Mapping[str, Sequence[Tensor]], pairs: Pairs) -> pd.DataFrame:
-    """The share of samples at the mean of their pair: a row a pair, a column for each kind of model."""
-    shares = {
-        name: [place(drawn, pair).share_at_mean() for drawn, pair in zip(each, pairs.images, strict=False)]
-        for name, each in samples.items()
-    }
-    return pd.DataFrame(shares).rename(lambda row: f"pair {row + 1}")
-
-
 def forecasts(sets: Mapping[str, Tensor], losses: Mapping[str, float]) -> pd.DataFrame:
-    """The forecast of collapse for sets of images and losses, each a name and the sigma of its Gaussian.
-
-    For a pair the diameter ratio is its kappa.
-    """
+    """The forecast of collapse for sets of images and losses, each a name and the sigma of its Gaussian."""
     rows = []
     for (name, images), (loss, sigma) in product(sets.items(), losses.items()):
         config = VAEConfig(tuple(images.shape[1:]), likelihood="gaussian", sigma=sigma)
