@@ -290,6 +290,7 @@ def _measured(run: Trained) -> dict[str, Any]:
         "pair": run.pair,
         "kappa": run.kappa,
         "seed": run.seed,
+        "squared_distance": squared_distance(x),
         "mutual_information": kl_decomposition_of(posterior, samples=5000, seed=run.seed).mutual_information.value,
         "at_mean": samples.share_at_mean(),
         "along": samples.along.abs().mean().item(),
@@ -310,13 +311,17 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def critical_ratios(runs: pd.DataFrame) -> pd.DataFrame:
-    """The :func:`critical_ratio` of every rule and pair, its seeds averaged, where a model holds information."""
+    """The :func:`critical_ratio` of every rule and pair, seeds averaged, where a model holds mutual information.
+
+    Beside it the same threshold as a ``beta`` of the sum of squares, ``D^2 / (2 kappa)``.
+    """
     rows = []
-    for (rule, pair), group in runs.groupby(["rule", "pair"]):
+    for (rule, pair, squared), group in runs.groupby(["rule", "pair", "squared_distance"]):
         nats = group.groupby("kappa")["mutual_information"].mean()
         if nats.max() > 0.1:
-            rows.append({"rule": rule, "pair": pair, **critical_ratio(nats.index, nats.to_numpy())._asdict()})
-    return pd.DataFrame(rows, columns=["rule", "pair", *CriticalRatio._fields])
+            ratio = critical_ratio(nats.index, nats.to_numpy())
+            rows.append([rule, pair, squared, *ratio, squared / (2 * ratio.kappa)])
+    return pd.DataFrame(rows, columns=["rule", "pair", "squared_distance", *CriticalRatio._fields, "beta"])
 
 
 def train_losses(pairs: Pairs, losses: Mapping[str, float], *, steps: int, seed: int) -> dict[str, list[VAE]]:
@@ -328,6 +333,20 @@ def train_losses(pairs: Pairs, losses: Mapping[str, float], *, steps: int, seed:
         changed = replace(config, sigma=sigma)
         models[loss] = [fit(changed, training, pair, cache=runs_folder()).model for pair in pairs.images[:3]]
     return models
+
+
+def draw(models: Mapping[str, Sequence[VAE]], *, seed: int) -> dict[str, list[Tensor]]:
+    """1,000 prior samples of every model, from the same random numbers."""
+    return {name: [model.sample(1000, seed=seed) for model in each] for name, each in models.items()}
+
+
+def shares_at_mean(samples: Mapping[str, Sequence[Tensor]], pairs: Pairs) -> pd.DataFrame:
+    """The share of samples at the mean of their pair: a row a pair, a column for each kind of model."""
+    shares = {
+        name: [place(*both).share_at_mean() for both in zip(each, pairs.images, strict=False)]
+        for name, each in samples.items()
+    }
+    return pd.DataFrame(shares).rename(lambda row: f"pair {row + 1}")
 
 
 def forecasts(sets: Mapping[str, Tensor], losses: Mapping[str, float]) -> pd.DataFrame:

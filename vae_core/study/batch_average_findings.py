@@ -14,9 +14,6 @@ LOG_2 = math.log(2)  # nats, all there is to know of two images
 NONE = 0.02  # nats, what counts as no mutual information
 
 
-SIDES = ("below 1", "from 3")
-
-
 class Prediction(NamedTuple):
     """What the two explanations predict of a measure: from, to. ``None``: nothing."""
 
@@ -63,18 +60,43 @@ class Verdict(NamedTuple):
 
 
 def decide(experiment: str, values: Iterable[float]) -> Decision:
-    """Compare what was measured, a value a pair and seed, with the predictions for that experiment.
-
-    Raises:
-        ValueError: without a value, or with one that is not a number.
-    """
-    values = sorted(float(value) for value in values)
-    if not values or any(map(math.isnan, values)):
-        raise ValueError(f"{experiment} needs at least one value, and numbers only, not {values}")
-    least, most = min(values), max(values)
+    """Compare what was measured, a value a pair and seed, with the predictions. Without a value nothing is decided."""
+    values = [float(value) for value in values]
+    if not values:
+        return Decision(experiment, None, None, math.nan, math.nan)
     _, *predicted = PREDICTIONS[experiment]
-    averaging, collapse = (None if ends is None else ends[0] <= least and most <= ends[1] for ends in predicted)
-    return Decision(experiment, averaging, collapse, least, most)
+    averaging, collapse = (
+        None if ends is None else all(ends[0] <= value <= ends[1] for value in values) for ends in predicted
+    )
+    return Decision(experiment, averaging, collapse, min(values), max(values))
+
+
+def both_rules(runs: pd.DataFrame) -> list[Decision]:
+    """i and ii: the share of samples at the mean, ``at_mean``, of models by ``rule`` and ``kappa``, on both sides."""
+    sides = {"below 1": runs["kappa"] < 0.9, "from 3": runs["kappa"] >= 3}
+    return [
+        decide(f"{name}, kappa {side}", runs["at_mean"][(runs["rule"] == rule) & there])
+        for name, rule in (("i", "both"), ("ii", "in turn"))
+        for side, there in sides.items()
+    ]
+
+
+def summed(averaged: pd.DataFrame, doubled: pd.DataFrame) -> Decision:
+    """iii: the mutual information of models of the same pairs, kappas and seeds, gradients averaged or summed."""
+    both = averaged[averaged["rule"] == "both"].merge(doubled, on=["pair", "kappa", "seed"])
+    return decide("iii", (both["mutual_information_x"] - both["mutual_information_y"]).abs())
+
+
+def contrast(full: pd.DataFrame, half: pd.DataFrame) -> Decision:
+    """ix: the critical ``beta`` of each pair at full contrast over that at half, with both images in every step."""
+    both = full[full["rule"] == "both"].merge(half, on=["rule", "pair"])
+    return decide("ix", both["beta_x"] / both["beta_y"])
+
+
+def saturated(runs: pd.DataFrame) -> pd.DataFrame:
+    """Models without mutual information, and all models, by rule."""
+    by = runs.assign(saturated=runs["mutual_information"] < NONE).groupby("rule")["saturated"]
+    return by.agg(saturated="sum", models="size")
 
 
 def observed(shares: pd.DataFrame) -> bool:
@@ -88,7 +110,8 @@ def observed(shares: pd.DataFrame) -> bool:
 def verdict(decisions: Sequence[Decision], *, observed: bool) -> Verdict:
     """What the ``decisions`` say together; it takes those of (i) and (ii)."""
     averaging = {each.experiment: bool(each.averaging) for each in decisions}
-    sufficient, necessary = (all(averaging[f"{rule}, kappa {side}"] for side in SIDES) for rule in ("i", "ii"))
+    sufficient = averaging["i, kappa below 1"] and averaging["i, kappa from 3"]
+    necessary = averaging["ii, kappa below 1"] and averaging["ii, kappa from 3"]
     weighed = [each[1:3] for each in decisions if None not in each[1:3]]
     deciding = [collapse for averaging, collapse in weighed if not (averaging and collapse)]
     return Verdict(observed, sufficient, necessary, len(deciding), sum(deciding))
