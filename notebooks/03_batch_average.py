@@ -94,9 +94,9 @@ from vae_core.study.sweep import whole_numbers
 # `own_images` to a folder that holds them.
 
 # %%
-couples = batch_average.load_pairs(data, own_images, pairs=pairs, seed=seed)
-first, pixels, starts = couples.images[0], couples.images[0][0].numel(), whole_numbers(seeds)
-couples.source, len(couples.images), tuple(first.shape)
+drawn = batch_average.load_pairs(data, own_images, pairs=pairs, seed=seed)
+couples, pixels, starts = drawn.images.split(2), drawn.images[0].numel(), whole_numbers(seeds)
+drawn.source, len(couples), tuple(couples[0].shape)
 
 # %% [markdown]
 # ## The recipe of the post, as far as it can be known
@@ -113,8 +113,8 @@ couples.source, len(couples.images), tuple(first.shape)
 
 # %%
 recipes = {"mean of squares": math.sqrt(pixels / 2), "sum of squares": math.sqrt(1 / 2)}
-models = batch_average.train_losses(couples, recipes, steps=steps, seed=seed)
-samples = batch_average.draw(models, seed=seed)
+models = batch_average.train_losses(couples[:3], recipes, steps=steps, seed=seed)
+samples = {name: [model.sample(1000, seed=seed) for model in each] for name, each in models.items()}
 
 # %% [markdown]
 # The first row of each figure is the post's: one generated image with the mean of squares, the two images, and
@@ -123,11 +123,10 @@ samples = batch_average.draw(models, seed=seed)
 # alike, or do they differ?
 
 # %%
-panels = charts.post_panels(couples, samples)
-panels[0]
+charts.post_panel(drawn, samples, 1)
 
 # %%
-display(*panels[1:])
+display(charts.post_panel(drawn, samples, 2), charts.post_panel(drawn, samples, 3))
 
 # %% [markdown]
 # The generated image in the first row is the average of the two, as in the post. The samples of the mean of
@@ -139,7 +138,7 @@ display(*panels[1:])
 # *at the mean*. First all the ratios, then the share of samples under a tenth.
 
 # %%
-charts.distances(couples, samples)
+charts.distances(drawn, samples)
 
 # %%
 shares = batch_average.shares_at_mean(samples, couples)
@@ -179,7 +178,7 @@ shares
 # the mean of $p$ over all $z$ is 1/2, for half of all latents come from A. The picture shows $g$.
 
 # %%
-charts.why_they_collapse(couples.source)
+charts.why_they_collapse(drawn.source)
 
 # %% [markdown]
 # For $\kappa \le 1$ it is a hill: its second derivative, $-1/(p(1-p)) + 4\kappa$, is nowhere positive, since
@@ -196,7 +195,7 @@ charts.why_they_collapse(couples.source)
 # forecast is $\kappa$.
 
 # %%
-batch_average.forecasts({f"pair {k}": pair for k, pair in enumerate(couples.images, start=1)}, recipes)
+batch_average.forecasts({f"pair {k}": pair for k, pair in enumerate(couples, start=1)}, recipes)
 
 # %% [markdown]
 # ## i and ii. Both images in a step, or one
@@ -215,8 +214,8 @@ batch_average.forecasts({f"pair {k}": pair for k, pair in enumerate(couples.imag
 # rate were chosen on other pairs, by a rule that `vae_core/study/batch_average.py` states.
 
 # %%
-both = batch_average.train(couples.images, batch_average.KAPPAS, starts, steps=long_steps)
-in_turn = batch_average.train(couples.images, batch_average.KAPPAS, starts, steps=long_steps, in_turn=True)
+both = batch_average.train(couples, batch_average.KAPPAS, starts, steps=long_steps)
+in_turn = batch_average.train(couples, batch_average.KAPPAS, starts, steps=long_steps, in_turn=True)
 
 # %% [markdown]
 # Each row of the table is the mean of all pairs and seeds. Compare the two rules, row by row. The place of a
@@ -237,7 +236,7 @@ batch_average.summary(seen)
 # further from the mean, not nearer to it.
 
 # %%
-charts.between_two_images(both, couples.source)
+charts.between_two_images(both, drawn.source)
 
 # %% [markdown]
 # The same as a picture, for (i). At $\kappa = 0.5$ there is one narrow peak at the mean. At 3 and 10 there are two,
@@ -256,7 +255,7 @@ findings.table(decisions)
 # our own training.
 
 # %%
-doubled = batch_average.train(couples.images[:1], batch_average.KAPPAS, starts, steps=long_steps, scale=2.0)
+doubled = batch_average.train(couples[:1], batch_average.KAPPAS, starts, steps=long_steps, scale=2.0)
 decisions.append(findings.summed(seen, batch_average.measure({"both": doubled})))
 decisions[-1]
 
@@ -268,7 +267,7 @@ decisions[-1]
 # predicts** exact reconstructions: without a price, encoding is free.
 
 # %%
-free = batch_average.measure({"no KL": batch_average.train(couples.images, [math.inf], starts[:1], steps=long_steps)})
+free = batch_average.measure({"no KL": batch_average.train(couples, [math.inf], starts[:1], steps=long_steps)})
 decisions.append(findings.decide("iv", free["rebuilt"]))
 decisions[-1]
 
@@ -285,7 +284,7 @@ decisions[-1]
 # *critical ratio*. **Averaging predicts** no threshold at all. **Collapse predicts** 1 for all, within 10%.
 
 # %%
-lines = [batch_average.on_a_line(pair) for pair in couples.images]
+lines = [batch_average.on_a_line(pair) for pair in couples]
 swept = {
     "both": batch_average.train(lines, batch_average.GRID, starts, steps=sweep_steps, **batch_average.LINE),
     "in turn": batch_average.train(
@@ -300,7 +299,7 @@ decisions.append(findings.decide("v", ratios["kappa"]))
 ratios.round(3)
 
 # %%
-diagram = charts.phase_diagram(seen, line, ratios, both, couples.source)
+diagram = charts.phase_diagram(seen, line, ratios, both, drawn.source)
 diagram
 
 # %% [markdown]
@@ -317,7 +316,7 @@ diagram
 # information goes to $\log 2 = 0.693$. The learning rate is small here, for as sigma shrinks the loss grows steep.
 
 # %%
-learned = batch_average.train(couples.images, None, starts[:1], steps=long_steps, sigma="learned", learning_rate=2e-3)
+learned = batch_average.train(couples, None, starts[:1], steps=long_steps, sigma="learned", learning_rate=2e-3)
 decisions.append(findings.decide("vi", batch_average.measure({"learned": learned})["mutual_information"]))
 decisions[-1]
 
@@ -330,7 +329,7 @@ decisions[-1]
 # and vanish at the median. So this tells an average of *images* from an average of *gradients*, no more.
 
 # %%
-three = [pair[[0, 0, 1]] for pair in couples.images]
+three = [pair[[0, 0, 1]] for pair in couples]
 wide = batch_average.train(three, None, starts[:1], steps=long_steps, likelihood="laplace", sigma=float(pixels))
 from_first = (1 + batch_average.measure({"laplace": wide})["t"]) / 2
 decisions.append(findings.decide("vii", from_first))
@@ -348,7 +347,7 @@ decisions[-1]
 blocks = batch_average.measure(
     {
         length: batch_average.train(
-            [first.repeat_interleave(length, 0)], [0.5], starts, steps=long_steps // length, in_turn=True
+            [couples[0].repeat_interleave(length, 0)], [0.5], starts, steps=long_steps // length, in_turn=True
         )
         for length in (1, 10, long_steps)
     }
@@ -371,7 +370,7 @@ decisions.append(findings.decide("viii, long blocks", blocks["t"][long]))
 # threshold in $\beta$ is a quarter too.
 
 # %%
-grey = [batch_average.on_a_line(pair // 2) for pair in couples.images]
+grey = [batch_average.on_a_line(pair // 2) for pair in couples]
 faint = batch_average.train(grey, batch_average.GRID, starts[:1], steps=sweep_steps, **batch_average.LINE)
 decisions.append(findings.contrast(ratios, batch_average.critical_ratios(batch_average.measure({"both": faint}))))
 decisions[-1]
@@ -388,7 +387,7 @@ decisions[-1]
 # %%
 recipe_x = {"silu, less 1/2": {}, "silu, raw": {"centre": 0.0}, "tanh, raw": {"centre": 0.0, "activation": "tanh"}}
 at_ten = {
-    name: batch_average.train(couples.images, [10.0], starts[:1], steps=long_steps, **changes)
+    name: batch_average.train(couples, [10.0], starts[:1], steps=long_steps, **changes)
     for name, changes in recipe_x.items()
 }
 findings.saturated(batch_average.measure(at_ten))
@@ -413,7 +412,7 @@ decisions[-1]
 findings.table(decisions)
 
 # %%
-charts.record(shares, seen, ratios, couples.source)
+charts.record(shares, seen, ratios, drawn.source)
 findings.verdict(decisions, observed=findings.observed(shares))
 
 # %% [markdown]
@@ -451,17 +450,19 @@ batch_average.forecasts({f"{len(chosen)} images": chosen}, losses)
 
 # %%
 alive = {
-    f"{run.kappa:g}": batch_average.on_images(run.model, first) for run in swept["both"] if run[:3:2] == (1, starts[0])
+    f"{run.kappa:g}": batch_average.on_images(run.model, couples[0])
+    for run in swept["both"]
+    if run[:3:2] == (1, starts[0])
 }
-explore(alive, first, along="kappa", still=diagram)
+explore(alive, couples[0], along="kappa", still=diagram)
 
 # %% [markdown]
 # And the first pair with the sum of squares, a model of the pixels themselves: on the way from one image to the other
 # lies a blend of both.
 
 # %%
-walk = charts.traversals(models["sum of squares"][0], couples.source)
-explore(models["sum of squares"][0], first, still=walk)
+walk = charts.traversals(models["sum of squares"][0], drawn.source)
+explore(models["sum of squares"][0], couples[0], still=walk)
 
 # %% [markdown]
 # ## Try it

@@ -19,7 +19,7 @@ from scipy.optimize import curve_fit, minimize
 from scipy.special import xlogy
 from torch import Tensor, nn
 
-from vae_core.data import load_images
+from vae_core.data import ImageSet, load_images
 from vae_core.forecast import collapse_forecast
 from vae_core.metrics import kl_decomposition_of
 from vae_core.model import VAE, VAEConfig
@@ -89,16 +89,8 @@ def theory() -> tuple[np.ndarray, np.ndarray]:
     return kappas, np.array([optimum(float(kappa)).mutual_information for kappa in kappas])
 
 
-class CriticalRatio(NamedTuple):
-    """Where mutual information sets in: the kappa0 for which ``optimum(kappa / kappa0)`` fits best."""
-
-    kappa: float
-    low: float  # 95% interval
-    high: float
-
-
-def critical_ratio(kappas: Sequence[float], nats: Sequence[float]) -> CriticalRatio:
-    """Fit the theory's curve of mutual information to measured values, with kappa0 as the only freedom.
+def critical_ratio(kappas: Sequence[float], nats: Sequence[float]) -> tuple[float, float, float]:
+    """Where mutual information sets in: the kappa0 for which ``optimum(kappa / kappa0)`` fits best; its 95% interval.
 
     The interval comes from the residuals, which are taken as independent.
 
@@ -114,26 +106,18 @@ def critical_ratio(kappas: Sequence[float], nats: Sequence[float]) -> CriticalRa
 
     start = min(np.linspace(-4, 6, 101), key=lambda shift: np.square(predicted(x, shift) - y).sum())
     (shift,), ((variance,),) = curve_fit(predicted, x, y, p0=start)
-    return CriticalRatio(*(math.exp(shift + errors * math.sqrt(variance)) for errors in (0, -2, 2)))
+    middle, low, high = (math.exp(shift + errors * math.sqrt(variance)) for errors in (0, -2, 2))
+    return middle, low, high
 
 
-class Pairs(NamedTuple):
-    """Pairs of images, and where they come from."""
-
-    images: list[Tensor]  # uint8 (2, C, H, W) each
-    source: str
-    title: str
-
-
-def load_pairs(data: str, own_images: str = "", *, pairs: int, seed: int) -> Pairs:
-    """Draw ``pairs`` pairs of a data set by ``seed``; two images of the folder ``own_images`` become the first."""
+def load_pairs(data: str, own_images: str = "", *, pairs: int, seed: int) -> ImageSet:
+    """Twice so many images, drawn by ``seed``; the first two may be those of a folder ``own_images``."""
     drawn = load_images(data, limit=2 * pairs, seed=seed, substitute=True)
-    couples = list(drawn.images.split(2))
     if not own_images:
-        return Pairs(couples, drawn.source, drawn.title)
-    photographs = load_images(own_images, "all", limit=2, size=couples[0].shape[2])
-    couples[0] = photographs.images.expand_as(couples[0])
-    return Pairs(couples, photographs.source, photographs.title)
+        return drawn
+    photographs = load_images(own_images, "all", limit=2, size=drawn.images.shape[2])
+    first = photographs.images.expand(-1, drawn.images.shape[1], -1, -1)
+    return drawn._replace(images=torch.cat([first, drawn.images[2:]]), source=photographs.source)
 
 
 def floats(images: Tensor) -> Tensor:
@@ -319,34 +303,33 @@ def critical_ratios(runs: pd.DataFrame) -> pd.DataFrame:
     for (rule, pair, squared), group in runs.groupby(["rule", "pair", "squared_distance"]):
         nats = group.groupby("kappa")["mutual_information"].mean()
         if nats.max() > 0.1:
-            ratio = critical_ratio(nats.index, nats.to_numpy())
-            rows.append([rule, pair, squared, *ratio, squared / (2 * ratio.kappa)])
-    return pd.DataFrame(rows, columns=["rule", "pair", "squared_distance", *CriticalRatio._fields, "beta"])
+            kappa, low, high = critical_ratio(nats.index, nats.to_numpy())
+            rows.append([rule, pair, squared, kappa, low, high, squared / (2 * kappa)])
+    return pd.DataFrame(rows, columns=["rule", "pair", "squared_distance", "kappa", "low", "high", "beta"])
 
 
-def train_losses(pairs: Pairs, losses: Mapping[str, float], *, steps: int, seed: int) -> dict[str, list[VAE]]:
-    """Models of the first three pairs: before training, and for each loss, a name and the sigma of its Gaussian."""
-    shape, training = tuple(pairs.images[0].shape[1:]), TrainConfig(steps, 2, 5e-3, seed=seed)
-    config = VAEConfig(shape, 2, (64, 64), likelihood="gaussian", sigma=1.0, output_bias="zero")
-    models = {"before training": [VAE(config, seed=seed)] * 3}
+def train_losses(
+    pairs: Sequence[Tensor], losses: Mapping[str, float], *, steps: int, seed: int
+) -> dict[str, list[VAE]]:
+    """A model a pair, before training and for each of the ``losses``, a name and the sigma of its Gaussian."""
+    config = VAEConfig(tuple(pairs[0].shape[1:]), 2, (64, 64), likelihood="gaussian", sigma=1.0, output_bias="zero")
+    training = TrainConfig(steps, 2, 5e-3, seed=seed)
+    models = {"before training": [VAE(config, seed=seed) for _ in pairs]}
     for loss, sigma in losses.items():
         changed = replace(config, sigma=sigma)
-        models[loss] = [fit(changed, training, pair, cache=runs_folder()).model for pair in pairs.images[:3]]
+        models[loss] = [fit(changed, training, pair, cache=runs_folder()).model for pair in pairs]
     return models
 
 
-def draw(models: Mapping[str, Sequence[VAE]], *, seed: int) -> dict[str, list[Tensor]]:
-    """1,000 prior samples of every model, from the same random numbers."""
-    return {name: [model.sample(1000, seed=seed) for model in each] for name, each in models.items()}
-
-
-def shares_at_mean(samples: Mapping[str, Sequence[Tensor]], pairs: Pairs) -> pd.DataFrame:
+def shares_at_mean(samples: Mapping[str, Sequence[Tensor]], pairs: Sequence[Tensor]) -> pd.DataFrame:
     """The share of samples at the mean of their pair: a row a pair, a column for each kind of model."""
-    shares = {
-        name: [place(*both).share_at_mean() for both in zip(each, pairs.images, strict=False)]
-        for name, each in samples.items()
-    }
-    return pd.DataFrame(shares).rename(lambda row: f"pair {row + 1}")
+    return pd.DataFrame(
+        {
+            kind: [place(drawn, pairs[k]).share_at_mean() for k, drawn in enumerate(each)]
+            for kind, each in samples.items()
+        },
+        index=[f"pair {k + 1}" for k in range(len(pairs))],
+    )
 
 
 def forecasts(sets: Mapping[str, Tensor], losses: Mapping[str, float]) -> pd.DataFrame:

@@ -9,48 +9,48 @@ import torch
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from torch import Tensor
 
+from vae_core.data import ImageSet
 from vae_core.latent import traverse
 from vae_core.model import VAE
 from vae_core.plots.charts import Spread, frame, lines, spreads
 from vae_core.plots.figures import COLOURS, DPI, Saved, Section, image_sections, save, save_results, styled, to_pixels
-from vae_core.study.batch_average import Pairs, Trained, floats, optimum, place, theory
+from vae_core.study.batch_average import Trained, floats, optimum, place, theory
 
 MARKS = {"both": ("o", COLOURS[0], "both images in every step"), "in turn": ("^", COLOURS[1], "one image a step")}
+Samples = Mapping[str, Sequence[Tensor]]  # of each kind of model 1,000 images a pair: before training, then by loss
 
 
-def post_panels(pairs: Pairs, samples: Mapping[str, Sequence[Tensor]]) -> list[Saved]:
-    """The post's row for three pairs, one generated with the first loss, above more ``samples`` of each loss."""
-    saved, losses = [], list(samples)[1:]
-    for k, pair in enumerate(pairs.images[:3]):
-        first, second = floats(pair)
-        panel = torch.stack([samples[losses[0]][k][0], first, second, (first + second) / 2])
-        names = ("generated", "image A", "image B", "their mean")
-        sections = [Section(f"One batch of two images, pair {k + 1}", panel, names)]
-        sections += [Section(f"More generated, {loss}", samples[loss][k][1:9]) for loss in losses]
-        shares = [f"{place(samples[loss][k], pair).share_at_mean():.1%} with the {loss}" for loss in losses]
-        alt = (
-            "First row: a generated image, image A, image B and their mean. Below: eight more generated images for "
-            f"each loss. At the mean are, of 1,000 generated images, {', '.join(shares)}."
-        )
-        figure = image_sections(f"{pairs.title}: trained on two images", sections, columns=4)
-        caption = f"{pairs.title}, pair {k + 1}: samples from the prior."
-        saved.append(save(figure, f"batch_average_{k + 1}", alt=alt, caption=caption, source=pairs.source))
-    return saved
+def post_panel(drawn: ImageSet, samples: Samples, pair: int) -> Saved:
+    """The post's row for the ``pair``, from 1: one generated with the first loss; and more ``samples`` of each loss."""
+    images, losses = drawn.images.split(2)[pair - 1], list(samples)[1:]
+    first, second = floats(images)
+    row = torch.stack([samples[losses[0]][pair - 1][0], first, second, (first + second) / 2])
+    names = ("generated", "image A", "image B", "their mean")
+    sections = [Section(f"One batch of two images, pair {pair}", row, names)]
+    sections += [Section(f"More generated, {loss}", samples[loss][pair - 1][1:9]) for loss in losses]
+    shares = [f"{place(samples[loss][pair - 1], images).share_at_mean():.1%} with the {loss}" for loss in losses]
+    alt = (
+        "First row: a generated image, image A, image B and their mean. Below: eight more generated images for each "
+        f"loss. At the mean are, of 1,000 generated images, {', '.join(shares)}."
+    )
+    figure = image_sections(f"{drawn.title}: trained on two images", sections, columns=4)
+    caption = f"{drawn.title}, pair {pair}: samples from the prior."
+    return save(figure, f"batch_average_{pair}", alt=alt, caption=caption, source=drawn.source)
 
 
-def distances(pairs: Pairs, samples: Mapping[str, Sequence[Tensor]]) -> Saved:
+def distances(drawn: ImageSet, samples: Samples) -> Saved:
     """How far 1,000 samples of each kind of model fall from the average."""
     rows = [
-        Spread(f"pair {k + 1}, {kind.replace(' training', '')}", place(drawn, pairs.images[k]).ratio.numpy(), colour)
+        Spread(f"pair {k}, {kind.replace(' training', '')}", place(generated, pair).ratio.numpy(), colour)
         for colour, (kind, each) in enumerate(samples.items())
-        for k, drawn in enumerate(each)
+        for k, (generated, pair) in enumerate(zip(each, drawn.images.split(2), strict=False), start=1)
     ]
-    title, label = f"How far {pairs.title} samples fall from the average", "distance to mean / to nearer image"
+    title, label = f"How far {drawn.title} samples fall from the average", "distance to mean / to nearer image"
     figure = spreads(title, rows, mark=0.1, mark_label="the average", label=label)
     medians = "; ".join(f"{row.name} {np.median(row.values):.2g}" for row in rows)
     alt = f"Squared distance to the mean over that to the nearer image, on a log axis. Medians: {medians}."
     caption = "1,000 prior samples a row: median and the middle 90%."
-    return save(figure, "batch_average_distances", alt=alt, caption=caption, source=pairs.source, svg=True)
+    return save(figure, "batch_average_distances", alt=alt, caption=caption, source=drawn.source, svg=True)
 
 
 def why_they_collapse(source: str) -> Saved:
