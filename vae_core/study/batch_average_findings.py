@@ -81,10 +81,23 @@ def both_rules(runs: pd.DataFrame) -> list[Decision]:
     ]
 
 
-def summed(averaged: pd.DataFrame, doubled: pd.DataFrame) -> Decision:
-    """iii: the mutual information of models of the same pairs, kappas and seeds, gradients averaged or summed."""
-    both = averaged[averaged["rule"] == "both"].merge(doubled, on=["pair", "kappa", "seed"])
-    return decide("iii", (both["mutual_information_x"] - both["mutual_information_y"]).abs())
+def four_changes(averaged: pd.DataFrame, changed: pd.DataFrame) -> list[Decision]:
+    """iii, iv, vi and vii, the rules of ``changed``; (iii) beside models of the same pairs, kappas and seeds."""
+    both = averaged[averaged["rule"] == "both"].merge(changed[changed["rule"] == "iii"], on=["pair", "kappa", "seed"])
+    by = changed.set_index("rule")
+    values = {
+        "iii": (both["mutual_information_x"] - both["mutual_information_y"]).abs(),
+        "iv": by["rebuilt"].loc[["iv"]],
+        "vi": by["mutual_information"].loc[["vi"]],
+        "vii": (1 + by["t"].loc[["vii"]]) / 2,
+    }
+    return [decide(experiment, each) for experiment, each in values.items()]
+
+
+def blocks(runs: pd.DataFrame) -> list[Decision]:
+    """viii: t of samples after blocks of so many steps on one image as the ``rule`` says, the last on the image at 1."""
+    long = runs["rule"] == runs["rule"].max()
+    return [decide("viii, short blocks", runs["t"][~long].abs()), decide("viii, long blocks", runs["t"][long])]
 
 
 def contrast(full: pd.DataFrame, half: pd.DataFrame) -> Decision:
