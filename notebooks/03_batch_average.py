@@ -48,15 +48,12 @@
 # %% [markdown]
 # # Two images and their average
 #
-# **What the post claims.** Trained on a single batch of two images, the model generates something that looks like
-# their average. The author's guess at the cause: back-propagation averages the gradient over the batch.
+# **What the post claims.** Trained on a single batch of two images, the model generates something that looks like their
+# average. The author's guess at the cause: back-propagation averages the gradient over the batch.
 #
-# **What you will do.** Repeat it. Then set the guess against a rival, in eleven experiments, and write down what each
-# of the two predicts before you look.
+# **What you will do.** Repeat it. Then set the guess against a rival, in eleven experiments, with what each of the two
+# predicts written down first. You need notebook 00; notebook 02 helps. It takes about two minutes on one core.
 #
-# **What you need.** Notebook 00; notebook 02 helps. About two minutes on one core.
-
-# %% [markdown]
 # ## Your prediction
 #
 # Suppose the loss gives squared error its proper weight. Gradients are still averaged over the two images, in every
@@ -88,10 +85,8 @@ from vae_core.study import batch_average_findings as findings
 from vae_core.study.sweep import whole_numbers
 
 # %% [markdown]
-# ## Two images
-#
-# Pairs of images are drawn from the data set by the seed. To use two images of your own as the first pair, set
-# `own_images` to a folder that holds them.
+# Pairs are drawn from the data set by the seed. To use images of your own as the first pair, set `own_images` to a
+# folder that holds them.
 
 # %%
 drawn = batch_average.load_pairs(data, own_images, pairs=pairs, seed=seed)
@@ -103,13 +98,11 @@ drawn.source, len(couples), tuple(couples[0].shape)
 #
 # Squared error averaged over pixels, plus the KL summed over latent dimensions, is the most common way to write this
 # loss. It amounts to a Gaussian decoder of variance $P/2$, with $P$ pixels (notebook 02). Beside it stands the sum of
-# squares, variance $1/2$. Network, optimiser and number of steps are the same.
+# squares, variance $1/2$. Network, optimiser and number of steps are the same. In both, a step sees both images and
+# averages their gradients, and that is what the guess is about.
 #
-# In both, a step sees both images and averages their gradients. That is what the guess is about. So the two losses
-# are a first test of it: whatever averaging does, it does to both.
-#
-# One trap is avoided on purpose. A decoder whose output starts at the mean of the two images would draw their average
-# without any training. Here it starts at zero, and what it draws before training is measured too.
+# One trap is avoided. A decoder whose output starts at the mean of the two images would draw their average without any
+# training. Here it starts at zero, and what it draws before training is measured too.
 
 # %%
 recipes = {"mean of squares": math.sqrt(pixels / 2), "sum of squares": math.sqrt(1 / 2)}
@@ -117,22 +110,18 @@ models = batch_average.train_losses(couples[:3], recipes, steps=steps, seed=seed
 samples = {name: [model.sample(1000, seed=seed) for model in each] for name, each in models.items()}
 
 # %% [markdown]
-# The first row of each figure is the post's: one generated image with the mean of squares, the two images, and their
-# mean. Below are more samples from the prior, for each loss, from the same random numbers. Look for two things. Does
-# the generated image differ from the mean of the two at all? And are the samples of one loss alike, or do they
-# differ?
+# The first row of each figure is the post's: a generated image, the two images, their mean. Below are more samples for
+# each loss, from the same random numbers. Are they all alike, or do they differ?
 
 # %%
 display(*(charts.post_panel(drawn, samples, pair) for pair in (1, 2, 3)))
 
 # %% [markdown]
-# The generated image in the first row is the average of the two, as in the post. The samples of the mean of squares
-# are all the same picture. Those of the sum of squares are not: some are image A, some are image B, and some lie on
-# the way between them.
+# With the mean of squares every sample is the same picture, the average. With the sum of squares some are image A, some
+# image B, and some lie on the way between them.
 #
-# An eye is easily fooled here, so let us count. Take a thousand samples of each model, and for each its squared
-# distance to the arithmetic mean, over that to the nearer of the two images. Under a tenth, a sample counts as *at
-# the mean*. First all the ratios, then the share of samples under a tenth.
+# Now let us count. Take a thousand samples of each model, and for each its squared distance to the arithmetic mean,
+# over that to the nearer of the two images. Under a tenth, a sample counts as *at the mean*.
 
 # %%
 shares = batch_average.shares_at_mean(samples, couples)
@@ -140,8 +129,7 @@ display(charts.distances(drawn, samples), shares)
 
 # %% [markdown]
 # The post saw right: with the mean of squares practically every sample of every pair is the average, and before
-# training none is. With the sum of squares few are. Yet gradients were averaged over the two images in both. So
-# averaging the gradient is at least not enough to make the average.
+# training none is. With the sum of squares few are, though gradients were averaged over the two images just the same.
 #
 # ## Two explanations
 #
@@ -151,20 +139,17 @@ display(charts.distances(drawn, samples), shares)
 #
 # **Collapse of the objective**, the rival. The loss has a price for telling images apart, the KL, and a reward, less
 # squared error. If the reward is too small, the best thing is to encode nothing. Then one output must serve both
-# images, and the output of least squared error is their mean. How the gradient is taken does not matter. The average
-# is the minimum.
+# images, and the output of least squared error is their mean. How the gradient is taken does not matter. This can be
+# proved.
 #
-# The second can be proved.
-
-# %% [markdown]
 # ## Why two images collapse
 #
 # Let $D$ be the distance between the two images, $s^2$ the variance of the decoder, and $\kappa = D^2 / (4 s^2)$ the
-# *signal-to-noise ratio*. Take any encoder and any decoder. Somebody hands you a latent $z$. With probability $p(z)$
-# it came from image A. Two facts hold:
+# *signal-to-noise ratio*. Take any encoder and any decoder. Somebody hands you a latent $z$. With probability $p(z)$ it
+# came from image A. Two facts hold:
 #
-# - **The price.** The KL is at least the mutual information of $z$ and the image: one fair coin, less what is
-#   left to guess, $\log 2 - \mathrm{E}[h(p)]$, where $h(p)$ is the entropy of a coin with probability $p$.
+# - **The price.** The KL is at least the mutual information of $z$ and the image: one fair coin, less what is left to
+#   guess, $\log 2 - \mathrm{E}[h(p)]$, where $h(p)$ is the entropy of a coin with probability $p$.
 # - **The reward.** The best image for $z$ lies between the two, at $p$ of the way. Its expected squared error is
 #   $D^2\,p(1-p)$. In the loss that is $2\kappa\,p(1-p)$ nats.
 #
@@ -176,17 +161,15 @@ charts.why_they_collapse(drawn.source)
 
 # %% [markdown]
 # For $\kappa \le 1$ it is a hill: its second derivative, $-1/(p(1-p)) + 4\kappa$, is nowhere positive, since
-# $1/(p(1-p)) \ge 4$. On a hill, values of $p$ that spread around 1/2 are lower on average than 1/2 itself (Jensen).
-# The best is $p = 1/2$ for every $z$: **no mutual information, and every sample is the arithmetic mean. Nothing is
-# better, whatever the optimiser does.**
+# $1/(p(1-p)) \ge 4$. On a hill, values of $p$ that spread around 1/2 are lower on average than 1/2 itself (Jensen). The
+# best is $p = 1/2$ for every $z$: **no mutual information, and every sample is the arithmetic mean. Nothing is better,
+# whatever the optimiser does.**
 #
-# For $\kappa > 1$ the top has a dent, and spreading pays. That this can be had, and is no mere bound, takes one line:
-# a linear model costs $(1 + \log\kappa)/2$ nats where collapse costs $\kappa/2$, and $1 + \log\kappa < \kappa$ for
-# every $\kappa > 1$.
+# For $\kappa > 1$ the top has a dent, and spreading pays. That this can be had, and is no mere bound, takes one line: a
+# linear model costs $(1 + \log\kappa)/2$ nats where collapse costs $\kappa/2$, and $1 + \log\kappa < \kappa$.
 #
 # With the mean of squares $s^2 = P/2$. Pixels lie in [0, 1], so $D^2$ is at most $P$ and $\kappa$ at most 1/2: this
-# loss collapses on every pair there is. The package knows the theorem. For a pair, the *diameter ratio* of its
-# forecast is $\kappa$.
+# loss collapses on every pair there is. In the forecasts below, the *diameter ratio* of a pair is its $\kappa$.
 
 # %%
 batch_average.forecasts({f"pair {k}": pair for k, pair in enumerate(couples, start=1)}, recipes)
@@ -194,48 +177,42 @@ batch_average.forecasts({f"pair {k}": pair for k, pair in enumerate(couples, sta
 # %% [markdown]
 # ## i and ii. Both images in a step, or one
 #
-# Now the experiment that the guess must pass. A model for every pair, every seed, and $\kappa$ = 0.5, 3 and 10,
-# trained on the pixels. In (i) each step averages the gradients of both images. In (ii) each step sees one image
-# only, and the next step the other: within a batch there is nothing to average.
+# A model for every pair, every seed, and $\kappa$ = 0.5, 3 and 10, trained on the pixels. In (i) each step averages the
+# gradients of both images. In (ii) each step sees one image only, and the next step the other.
 #
 # | | averaged gradients predict | collapse predicts |
 # | --- | --- | --- |
 # | i | the mean at every kappa | the mean below 1 only |
 # | ii | never the mean: nothing is averaged | the same as i |
 #
-# "The mean" is stated in numbers before the run: at least 95% of the samples of every single model. "Not the mean" is
-# less than half of them. No model is left out, of these or of any that follow. Network and learning rate were chosen
-# on other pairs, by a rule that `vae_core/study/batch_average.py` states.
+# "The mean" is at least 95% of the samples of every single model, "not the mean" less than half of them. No model is
+# left out. Network and learning rate were chosen on other pairs, by a rule that `batch_average.train` states.
 
 # %%
 both = batch_average.train(couples, batch_average.KAPPAS, starts, steps=long_steps)
 in_turn = batch_average.train(couples, batch_average.KAPPAS, starts, steps=long_steps, in_turn=True)
 
 # %% [markdown]
-# Each row of the table is the mean of all pairs and seeds. Compare the two rules, row by row. The place of a sample
-# along the line through the two images is $t$: $-1$ at image A, 0 at the mean and 1 at image B; `along` is its mean
-# size. `off` is the median distance from that line, in halves of $D$.
+# Each row below is the mean of all pairs and seeds. Compare the rules. The place of a sample along the line through the
+# two images is $t$: $-1$ at image A, 0 at the mean and 1 at image B; `along` is its mean size. `off` is the distance
+# from that line, in halves of $D$. `theory` is the best that a single latent can do.
 
 # %%
 seen = batch_average.measure({"both": both, "in turn": in_turn})
 batch_average.summary(seen)
 
 # %% [markdown]
-# The two rules hardly differ. Below 1 all samples are at the mean, also where no step ever averaged two gradients.
-# Above 1 few are, also where every step did. The column `theory` is the best that a single latent can do; the models
-# come close to it from below.
-#
-# `converged` counts the models whose loss changed by less than a thousandth of a nat over the last fifth of the
-# steps, at the same noise. Above 1 most still creep: they would gain a little more information, and so move further
-# from the mean, not nearer to it.
+# The two rules hardly differ. Below 1 the samples are at the mean, also where no step ever averaged two gradients.
+# Above 1 few are, also where every step did. `converged` counts models whose loss changed by less than a thousandth of
+# a nat over the last fifth of the steps. Above 1 most still creep: they gain information, and move further from the
+# mean.
 
 # %%
 charts.between_two_images(both, drawn.source)
 
 # %% [markdown]
-# The same as a picture, for (i). At $\kappa = 0.5$ there is one narrow peak at the mean. At 3 and 10 there are two,
-# at the images, with a thin bridge of blends between them: a decoder is a continuous function, so on its way from A
-# to B it has to pass through the middle. The theory's density has this form as well.
+# The same as a picture, for (i). At $\kappa = 0.5$ there is one peak at the mean. At 3 and 10 there are two, at the
+# images, and a thin bridge of blends: a decoder is continuous, so on its way from A to B it passes through the middle.
 
 # %%
 decisions = findings.both_rules(seen)
@@ -251,15 +228,12 @@ findings.table(decisions)
 # | vi | the decoder learns its sigma | the mean | mutual information of $\log 2 = 0.693$ |
 # | vii | absolute error, images A, A, B | $(2A + B)/3$ | A |
 #
-# - (iii) is a control. Twice the loss has twice the gradient, a sum instead of a mean. Adam divides by the size of the
-#   gradient, so neither side expects a change. If there were one, we would not understand our own training.
-# - (iv) is $\kappa = \infty$. The encoder may drown the noise, and the model is an autoencoder in effect. Gradients are
-#   averaged as ever. But encoding is free, so the objective asks for exact reconstructions.
-# - (vi): at collapse the best sigma squared is $D^2/(4P)$, which makes $\kappa = P$, far above 1. The mean is no resting
-#   place. The learning rate is smaller here, for as sigma shrinks the loss grows steep.
-# - (vii) has a Laplace decoder, so wide that the model collapses. The one image of least absolute error is the median
-#   of the three, pixel by pixel, which is A. A caution: the signs of the three errors are averaged too, and they vanish
-#   at the median. So this tells an average of *images* from an average of *gradients*, no more.
+# - (iii) is a control. Adam divides by the size of the gradient, so twice the gradient changes nothing.
+# - (iv) is $\kappa = \infty$: an autoencoder in effect. Encoding is free, so the objective asks for exact copies.
+# - (vi): at collapse the best sigma squared is $D^2/(4P)$, which makes $\kappa = P$: the mean is no resting place.
+# - (vii) has a Laplace decoder so wide that the model collapses. The image of least absolute error is the median, which
+#   is A. The signs of the three errors are averaged too, and vanish at the median. So this tells an average of *images*
+#   from an average of *gradients*, no more. Its distance from A is in $D$: 1/3 at $(2A + B)/3$.
 
 # %%
 train, once = batch_average.train, {"seeds": starts[:1], "steps": long_steps}
@@ -274,17 +248,13 @@ decisions += findings.four_changes(seen, changed)
 findings.table(decisions[-4:])
 
 # %% [markdown]
-# The distance of (vii) is measured along the line, in $D$: 0 at A, 1/3 at $(2A + B)/3$.
-#
 # ## v. Where mutual information sets in
 #
 # The threshold of the theorem is $\kappa = 1$, for images however near or far. So: the same at thirteen values of
-# $\kappa$, for every pair and seed and for both rules. To afford it, these models see points of a line. Squared error
-# between points of the line through two images is kept exactly by the coordinate on that line, so the objective is
-# the same. What it cannot show is how well a network copes with 3,072 pixels; (i) and (ii) have shown that.
-#
-# For each pair the theory's curve is shifted along $\kappa$ until it fits best: where it then rises from 0 is the
-# *critical ratio*. **Averaging predicts** no threshold at all. **Collapse predicts** 1 for all, within 10%.
+# $\kappa$. To afford it, these models see points of a line. Squared error between points of the line through two images
+# is kept exactly by the coordinate on it, so the objective is the same. How well a network copes with 3,072 pixels it
+# cannot show; (i) and (ii) have. For each pair the theory's curve is shifted along $\kappa$ until it fits: where it
+# then rises from 0 is the *critical ratio*. **Averaging predicts** no threshold. **Collapse predicts** 1, within 10%.
 
 # %%
 lines = [batch_average.on_a_line(pair) for pair in couples]
@@ -304,18 +274,15 @@ diagram = charts.phase_diagram(seen, line, ratios, both, drawn.source)
 diagram
 
 # %% [markdown]
-# All critical ratios lie within a few per cent of 1, though $D^2$ differs between the pairs by more than a factor of
-# two. The last column is the same threshold in $\beta$, for the sum of squares. It is no common number: it goes with
-# $D^2$. The intervals are those of the fit. They do not hold 1, because training stops a little short of the optimum
-# just above the threshold, where the gain from encoding is smallest.
-
-# %% [markdown]
+# All critical ratios lie within 10% of 1, though $D^2$ differs between pairs by more than a factor of two. The last
+# column is the same threshold in $\beta$, for the sum of squares: no common number, it goes with $D^2$. The intervals
+# are those of the fit. They need not hold 1, for training stops short of the optimum where encoding gains least.
+#
 # ## viii. Blocks of one image
 #
-# At $\kappa = 0.5$: so many steps on A, then as many on B, and so on. **Averaging within the batch predicts** never
-# the mean. **Collapse predicts** the mean for short blocks. For blocks as long as half the training an optimiser has
-# forgotten A, and the last image is left. That is averaging too, over time: what an optimiser minimises is the loss
-# of what it has seen lately.
+# At $\kappa = 0.5$: so many steps on A, then as many on B, and so on. **Averaging within the batch predicts** never the
+# mean. **Collapse predicts** the mean for short blocks. After blocks of half the training an optimiser has forgotten A.
+# That is averaging too, over time: what an optimiser minimises is the loss of what it has seen lately.
 
 # %%
 lengths, blocks = (1, 10, long_steps), {}
@@ -327,10 +294,8 @@ decisions += findings.blocks(blocks)
 blocks.pivot_table("t", "rule", "seed").round(3)
 
 # %% [markdown]
-# A row is a length of blocks, a column a seed, and the number the mean $t$ of a thousand samples. Blocks of ten steps
-# still leave the mean. Blocks of half the training leave the last image.
-
-# %% [markdown]
+# A row is a length of blocks, a column a seed, and the number the mean $t$ of a thousand samples.
+#
 # ## ix. Half the contrast
 #
 # Pixels at half their contrast make $D^2$ a quarter. **Averaging predicts** nothing. **Collapse predicts** that the
@@ -347,11 +312,10 @@ findings.table(decisions[-1:])
 # %% [markdown]
 # ## x. A second cause of the average
 #
-# At $\kappa = 10$ a model without mutual information has not obeyed the objective. Its encoder is saturated: the
-# first steps were so large that its units no longer differ between the images, and no gradient brings them back. Such
-# a model draws the average as well, by a failure of optimisation. How often this happens depends on the recipe. The
-# table counts it for three of them. The raw grey levels lie between 0 and 1, so thousands of inputs of one sign add
-# up; less 1/2 they largely cancel, and that is the recipe of (i).
+# A model without mutual information at $\kappa = 10$ has not obeyed the objective. Its encoder is saturated: after a
+# few large steps its units no longer differ between the images, and no gradient brings them back. It draws the average
+# as well, by a failure of optimisation. How often depends on the recipe. Raw grey levels are thousands of inputs of one
+# sign; less 1/2 they largely cancel, and that is the recipe of (i).
 
 # %%
 changes = {"silu, less 1/2": {}, "silu, raw": {"centre": 0.0}, "tanh, raw": {"centre": 0.0, "activation": "tanh"}}
@@ -361,8 +325,8 @@ findings.saturated(batch_average.measure(at_ten))
 # %% [markdown]
 # ## xi. The image of z = 0
 #
-# By symmetry the ideal decoder draws the mean at $z = 0$, at every $\kappa$. A trained one is near it, or has drifted
-# to one side. So one image says little, and that is why a thousand samples are drawn everywhere here.
+# By symmetry the ideal decoder draws the mean at $z = 0$, at every $\kappa$; a trained one drifts to one side. So one
+# image says little, and that is why a thousand samples are drawn everywhere here.
 
 # %%
 decisions.append(findings.decide("xi", seen["zero"][seen["kappa"] == 10]))
@@ -371,8 +335,7 @@ findings.table(decisions[-1:])
 # %% [markdown]
 # ## Claimed against measured
 #
-# All experiments, each with what was measured, from the least to the most of all pairs and seeds, and with what was
-# predicted. A prediction holds if *all* of them lie within. The numbers count every model.
+# What was measured goes from the least to the most of all pairs and seeds. A prediction holds if *all* lie within.
 
 # %%
 findings.table(decisions)
@@ -385,23 +348,20 @@ findings.verdict(decisions, observed=findings.observed(shares))
 # ## Verdict
 #
 # The observation holds: at the usual loss the generated image is the average of the two, for every pair. The
-# explanation does not. **Within-batch averaging is neither sufficient nor necessary.** Not sufficient: with both
-# images in every step and $\kappa$ of 3 or more, few samples are the average. Not necessary: with one image a step
-# and $\kappa$ of one half, all are. What decides is the loss. **The loss is itself an average over images, and in
-# that sense half of the guess is right**: below $\kappa = 1$ one output has to serve both images, and the mean of the
-# squared errors is least at the mean of the images. An optimiser adds an average over time, which (viii) shows at its
-# limit.
+# explanation does not. **Within-batch averaging is neither sufficient nor necessary.** Not sufficient: with both images
+# in every step and $\kappa$ of 3 or more, few samples are the average. Not necessary: with one image a step and
+# $\kappa$ of one half, nearly all are. What decides is the loss. **The loss is itself an average over images, and in
+# that sense half of the guess is right**: below $\kappa = 1$ one output serves both images, and the mean of the squared
+# errors is least at the mean of the images. An optimiser adds an average over time, which (viii) shows at its limit.
 #
-# Back to your prediction. If the loss gives squared error its proper weight, $\kappa$ is far above 1, and the second
-# choice was right.
-
-# %% [markdown]
+# Back to your prediction: with a proper weight of squared error $\kappa$ is far above 1, and the second choice was
+# right.
+#
 # ## Your own images
 #
 # Whether a loss must collapse can be known before any training, for any number of images. Set `own_images`, or ask at
 # the command line: `vae-core forecast FOLDER --size 32 --sigma mean-of-squares`. *Certain* means that no encoder is
-# worth its KL: the squared diameter of the set is at most $4 s^2$. *Escapes* means that the covariance has an
-# eigenvalue above $s^2$, so that even a linear model does better. Between the two, nothing is proven.
+# worth its KL. *Escapes* means that even a linear model does better. Between the two, nothing is proven.
 
 # %%
 chosen = load_images(own_images or data, "all" if own_images else "train", limit=25, size=32, substitute=True).images
@@ -411,9 +371,9 @@ batch_average.forecasts({f"{len(chosen)} images": chosen}, losses)
 # %% [markdown]
 # ## Explore
 #
-# The post's third row, alive: move kappa through the phase diagram, and *Random z* or the sliders at each. Every stop
-# of the slider is a trained model of (v), first pair, first seed. Nothing is invented in between. Near 1 the
-# generated image begins to leave the average; by 10 it is close to one of the two.
+# The post's third row, alive: move kappa through the phase diagram, and the sliders at each. Every stop is a trained
+# model of (v), first pair, first seed. Near 1 the generated image begins to leave the average; by 10 it is close to one
+# of the two.
 
 # %%
 alive = {
@@ -424,8 +384,7 @@ alive = {
 explore(alive, couples[0], along="kappa", still=diagram)
 
 # %% [markdown]
-# And the first pair with the sum of squares, a model of the pixels themselves: on the way from one image to the other
-# lies a blend of both.
+# And the first pair with the sum of squares, a model of the pixels: between one image and the other lies a blend.
 
 # %%
 walk = charts.traversals(models["sum of squares"][0], drawn.source)
@@ -435,8 +394,7 @@ explore(models["sum of squares"][0], couples[0], still=walk)
 # ## Try it
 #
 # 1. **A slider.** Find the place in the plane where the decoded image is closest to the average. How wide is it?
-# 2. **A parameter.** Set `own_images` to a folder with two photographs of your own. Where is their critical ratio,
-#    and where is the threshold in beta?
+# 2. **A parameter.** Set `own_images` to a folder with two photographs. Where is their threshold, in kappa and in beta?
 # 3. **A line of code.** Add `"threshold": math.sqrt(97)` to `recipes`. The variance 97 is $D^2/4$ of the first pair
 #    with the default parameters, so $\kappa = 1$. What is generated there?
 #
@@ -444,13 +402,11 @@ explore(models["sum of squares"][0], couples[0], still=walk)
 #
 # 1. A narrow band between two regions, one for each image. With the mean of squares it is the whole plane.
 # 2. In kappa at 1, as for every pair. In beta at $D^2/2$ with the sum of squares, so it depends on the images.
-# 3. The average, but training takes longer to get there. Just below that variance the model begins to encode a
-#    little of the difference.
+# 3. The average, but it takes longer to get there. Just below, the model begins to encode a little of the difference.
 #
 # </details>
 #
 # ## Further reading
 #
-# - Lucas, Tucker, Grosse, Norouzi, *Don't Blame the ELBO!*, arXiv 1911.02469: when collapse is the optimum, for
-#   linear models.
+# - Lucas, Tucker, Grosse, Norouzi, *Don't Blame the ELBO!*, arXiv 1911.02469: when collapse is the optimum.
 # - Dai and Wipf, arXiv 1903.05789: the decoder's variance and what it does.

@@ -179,6 +179,7 @@ def train(
     centre: float = 0.5,
     draws: int = 4,
     learning_rate: float = 5e-3,
+    beta_warmup: float = 0.0,
     **model: Any,
 ) -> list[Trained]:
     """Train a small model for every set of images, kappa and seed, all in one program.
@@ -192,8 +193,8 @@ def train(
     settings = {"hidden": (16,), "activation": "silu", "likelihood": "gaussian", "sigma": math.sqrt(0.5 / scale)}
     config = VAEConfig(tuple(sets[0].shape[1:]), 2, **settings | model)
     grid = list(product(range(len(sets)), [math.nan] if kappas is None else kappas, seeds))
-    common = TrainConfig(steps, draws if in_turn else draws * len(sets[0]), learning_rate, warmup=0.2, device="cpu")
-    common = replace(common, shuffle=False, log_every=max(1, common.steps(draws * len(sets[0])) // 5))
+    common = TrainConfig(steps, draws if in_turn else draws * len(sets[0]), learning_rate, 0.2, device="cpu")
+    common = replace(common, shuffle=False, beta_warmup=beta_warmup, log_every=max(1, common.steps(draws * len(sets[0])) // 5))
     trainings = [
         replace(common, seed=seed, beta=scale * squared_distance(sets[i]) / (2 * kappa) if kappas else 1.0)
         for i, kappa, seed in grid
