@@ -4,7 +4,6 @@ import math
 
 import pytest
 
-from vae_core.study.batch_average_findings import batch_average
 from vae_core.study.cifar_blur import CHANGES, Part, blur_parts, blur_sources, cifar_blur
 from vae_core.study.latent_dimension import Level, enough, latent_dimension, latent_sweep, over_seeds
 from vae_core.study.sharper_images import ladder
@@ -136,22 +135,6 @@ def test_blurry_is_a_quarter_of_the_energy(ratio, blurry):
     assert said.startswith("The claim holds") == blurry
 
 
-@pytest.mark.parametrize(
-    ("before", "naive", "scaled", "expected"),
-    [
-        ([0.0, 0.0], [1.0, 1.0], [0.1, 0.2], "The observation holds, the explanation does not"),
-        ([0.0, 0.0], [1.0, 1.0], [1.0, 1.0], "undoes it for 0 of 2 pairs. Averaged gradients remain a candidate"),
-        ([0.0, 0.0], [1.0, 1.0], [0.1, 0.6], "undoes it for 1 of 2 pairs. Averaged gradients remain a candidate"),
-        ([0.0, 0.0], [1.0, 0.9], [0.0, 0.0], "The observation fails"),
-        ([0.0, 0.0], [0.0, 0.0], [0.0, 0.0], "The observation fails"),
-        ([0.0, 1.0], [1.0, 1.0], [0.0, 0.0], "No verdict: the untrained decoder already draws the mean"),
-        ([1.0, 1.0], [0.0, 0.0], [0.0, 0.0], "No verdict: the untrained decoder already draws the mean"),
-    ],
-)
-def test_batch_average(before, naive, scaled, expected):
-    assert expected in batch_average(before, naive, scaled, posts_setting=True)
-
-
 def sweep(scale=0.0, width=0.0, shape=0.0, conv=0.0, images=0.0, chance=0.1):
     """A table in which each change does just that, at all settings; the first setting is repeated three times."""
     base = {"mean of squares": -4.0, "sum of squares": -4.0 + scale}
@@ -248,18 +231,16 @@ def test_away_from_the_posts_setting_nothing_is_said():
     said = [
         latent_dimension({2: -150.0, 4: -130.0}, CERTAIN, posts_setting=False),
         cifar_blur({25: BLURRY}, {25: SHARP}, posts_setting=False),
-        batch_average([0.0], [1.0], [0.0], posts_setting=False),
         blur_sources(blur_parts(sweep(3.0), "sharpness"), posts_setting=False),
         latent_sweep({"likelihood": KEEPS, "reconstructions": KEEPS, "samples": KEEPS}, posts_setting=False),
     ]
-    assert said == ["Not the post's setting: no verdict."] * 5
+    assert said == ["Not the post's setting: no verdict."] * 4
 
 
 def test_what_was_not_measured_has_no_verdict() -> None:
     assert latent_dimension({2: -100.0}, {2: 0.5}, posts_setting=True).startswith("No verdict")
     assert latent_dimension({2: -100.0, 4: math.nan}, {2: 0.5, 4: 0.5}, posts_setting=True).startswith("No verdict")
     assert cifar_blur({25: math.nan}, {25: 0.0}, posts_setting=True).startswith("No verdict")
-    assert batch_average([0.0], [math.nan], [0.0], posts_setting=True).startswith("No verdict")
     one_seed = {"likelihood": KEEPS, "reconstructions": levels(5, 4, 3, 2, 1, error=math.nan), "samples": KEEPS}
     assert latent_sweep(one_seed, posts_setting=True).startswith("No verdict: it takes two seeds")
 

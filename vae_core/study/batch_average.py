@@ -190,11 +190,13 @@ def train(
     ``draws`` latent samples of every image; ``in_turn`` it sees one image and the next step the next, N times as many
     steps. Grey levels are less ``centre`` while training, so that units do not saturate.
     """
-    settings = {"hidden": (16,), "activation": "silu", "likelihood": "gaussian", "sigma": math.sqrt(0.5 / scale)}
+    settings = {"hidden": (12,), "activation": "silu", "likelihood": "gaussian", "sigma": math.sqrt(0.5 / scale)}
     config = VAEConfig(tuple(sets[0].shape[1:]), 2, **settings | model)
     grid = list(product(range(len(sets)), [math.nan] if kappas is None else kappas, seeds))
     common = TrainConfig(steps, draws if in_turn else draws * len(sets[0]), learning_rate, 0.2, device="cpu")
-    common = replace(common, shuffle=False, beta_warmup=beta_warmup, log_every=max(1, common.steps(draws * len(sets[0])) // 5))
+    common = replace(
+        common, shuffle=False, beta_warmup=beta_warmup, log_every=max(1, common.steps(draws * len(sets[0])) // 5)
+    )
     trainings = [
         replace(common, seed=seed, beta=scale * squared_distance(sets[i]) / (2 * kappa) if kappas else 1.0)
         for i, kappa, seed in grid
