@@ -69,7 +69,7 @@ own_images = ""
 pairs = 5
 steps = 1200
 long_steps = 600
-sweep_steps = 1000
+sweep_steps = 700
 seeds = "0,1,2"
 seed = 0
 

@@ -20,6 +20,7 @@ from vae_core.study import batch_average_charts as charts
 from vae_core.study import batch_average_findings as findings
 
 PAIR = torch.randint(0, 256, (2, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+RATE = 2e-2  # 16 pixels stand larger steps than 3,072
 NEAR = (PAIR.float() * 0.4).byte()
 ASIDE = torch.zeros(1, 4, 4)  # at a right angle to the line through PAIR
 HALF = (PAIR[1].float() - PAIR[0].float()) / 510
@@ -136,7 +137,9 @@ def test_what_is_no_pair_of_such_images_is_refused(shape: tuple[int, ...]) -> No
 def runs() -> dict[str, list[study.Trained]]:
     """Both rules on a near and a far pair."""
     return {
-        rule: study.train([PAIR, NEAR], (0.5, 3.0, 10.0), [0, 1], steps=500, in_turn=rule == "in turn")
+        rule: study.train(
+            [PAIR, NEAR], (0.5, 3.0, 10.0), [0, 1], steps=300, in_turn=rule == "in turn", learning_rate=RATE
+        )
         for rule in ("both", "in turn")
     }
 
@@ -193,12 +196,14 @@ def test_training_less_a_centre_ends_as_a_model_of_the_images() -> None:
 
 
 def test_a_doubled_loss_trains_alike_and_a_free_kl_rebuilds() -> None:
-    averaged = study.measure({"both": study.train([PAIR], [3.0], [0], steps=60)})
+    averaged = study.measure({"both": study.train([PAIR], [3.0], [0], steps=60, learning_rate=RATE)})
     changed = {
-        "iii": study.train([PAIR], [3.0], [0], steps=60, scale=2.0),
-        "iv": study.train([PAIR], [math.inf], [0], steps=300),
+        "iii": study.train([PAIR], [3.0], [0], steps=60, learning_rate=RATE, scale=2.0),
+        "iv": study.train([PAIR], [math.inf], [0], steps=300, learning_rate=RATE),
         "vi": study.train([PAIR], None, [0], steps=3, sigma="learned"),
-        "vii": study.train([PAIR[[0, 0, 1]]], None, [0], steps=600, likelihood="laplace", sigma=16.0),
+        "vii": study.train(
+            [PAIR[[0, 0, 1]]], None, [0], steps=300, learning_rate=RATE, likelihood="laplace", sigma=16.0
+        ),
     }
     decisions = findings.four_changes(averaged, study.measure(changed))
     assert [each.experiment for each in decisions] == ["iii", "iv", "vi", "vii"]
@@ -208,7 +213,9 @@ def test_a_doubled_loss_trains_alike_and_a_free_kl_rebuilds() -> None:
 
 def test_short_blocks_leave_the_mean_and_long_ones_the_last_image() -> None:
     blocks = {
-        length: study.train([PAIR.repeat_interleave(length, 0)], [0.5], [0], steps=300 // length, in_turn=True)
+        length: study.train(
+            [PAIR.repeat_interleave(length, 0)], [0.5], [0], steps=300 // length, in_turn=True, learning_rate=RATE
+        )
         for length in (1, 300)
     }
     short, long = findings.blocks(study.measure(blocks))

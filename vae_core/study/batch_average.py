@@ -31,7 +31,7 @@ from vae_core.train import TrainConfig
 
 KAPPAS = (0.5, 3.0, 10.0)  # of models of pixels
 GRID = (0.1, 0.2, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)  # of points on the line
-LINE: dict[str, Any] = {"hidden": (32,), "activation": "tanh", "learning_rate": 1e-2, "draws": 16, "centre": 0.0}
+LINE: dict[str, Any] = {"hidden": (16,), "activation": "tanh", "learning_rate": 3e-2, "beta_warmup": 0.5, "centre": 0.0}
 
 
 class Optimum(NamedTuple):
