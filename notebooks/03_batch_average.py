@@ -364,9 +364,9 @@ findings.verdict(decisions, observed=findings.observed(shares))
 # worth its KL. *Escapes* means that even a linear model does better. Between the two, nothing is proven.
 
 # %%
-chosen = load_images(own_images or data, "all" if own_images else "train", limit=25, size=32, substitute=True).images
-losses = recipes | {"mean of squares": math.sqrt(chosen[0].numel() / 2), "sigma 0.1": 0.1}
-batch_average.forecasts({f"{len(chosen)} images": chosen}, losses)
+chosen = load_images(own_images, "all", size=32) if own_images else load_images(data, limit=25, substitute=True)
+losses = recipes | {"mean of squares": math.sqrt(chosen.images[0].numel() / 2), "sigma 0.1": 0.1}
+batch_average.forecasts({f"{len(chosen.images)} images": chosen.images}, losses)
 
 # %% [markdown]
 # ## Explore

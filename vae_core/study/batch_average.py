@@ -326,13 +326,10 @@ def train_losses(
 
 def shares_at_mean(samples: Mapping[str, Sequence[Tensor]], pairs: Sequence[Tensor]) -> pd.DataFrame:
     """The share of samples at the mean of their pair: a row a pair, a column for each kind of model."""
-    return pd.DataFrame(
-        {
-            kind: [place(drawn, pairs[k]).share_at_mean() for k, drawn in enumerate(each)]
-            for kind, each in samples.items()
-        },
-        index=[f"pair {k + 1}" for k in range(len(pairs))],
-    )
+    rows = {}
+    for k, of_pair in enumerate(zip(*samples.values(), strict=True)):
+        rows[f"pair {k + 1}"] = [place(drawn, pairs[k]).share_at_mean() for drawn in of_pair]
+    return pd.DataFrame.from_dict(rows, "index", columns=list(samples))
 
 
 def forecasts(sets: Mapping[str, Tensor], losses: Mapping[str, float]) -> pd.DataFrame:
