@@ -52,12 +52,11 @@
 # average. The author's guess at the cause: back-propagation averages the gradient over the batch.
 #
 # **What you will do.** Repeat it. Then set the guess against a rival, in eleven experiments, with what each of the two
-# predicts written down first. You need notebook 00; notebook 02 helps. It takes about two minutes on one core.
+# predicts written down first. You need notebook 00; 02 helps. It takes about two minutes on one core.
 #
 # ## Your prediction
 #
-# Suppose the loss gives squared error its proper weight. Gradients are still averaged over the two images, in every
-# step. What is generated?
+# Give squared error its proper weight. Gradients are still averaged over the two images. What is generated?
 #
 # 1. Still the average: the gradient pulls equally towards both images.
 # 2. One image or the other, with blends in between: telling them apart has become worth its price.
@@ -67,7 +66,7 @@
 data = "cifar10"
 own_images = ""
 pairs = 5
-steps = 1200
+steps = 1000
 long_steps = 600
 sweep_steps = 700
 seeds = "0,1,2"
@@ -84,10 +83,6 @@ from vae_core.study import batch_average_charts as charts
 from vae_core.study import batch_average_findings as findings
 from vae_core.study.sweep import whole_numbers
 
-# %% [markdown]
-# Pairs are drawn from the data set by the seed. To use images of your own as the first pair, set `own_images` to a
-# folder that holds them.
-
 # %%
 drawn = batch_average.load_pairs(data, own_images, pairs=pairs, seed=seed)
 couples, pixels, starts = drawn.images.split(2), drawn.images[0].numel(), whole_numbers(seeds)
@@ -98,30 +93,24 @@ drawn.source, len(couples), tuple(couples[0].shape)
 #
 # Squared error averaged over pixels, plus the KL summed over latent dimensions, is the most common way to write this
 # loss. It amounts to a Gaussian decoder of variance $P/2$, with $P$ pixels (notebook 02). Beside it stands the sum of
-# squares, variance $1/2$. Network, optimiser and number of steps are the same. In both, a step sees both images and
-# averages their gradients, and that is what the guess is about.
+# squares, variance $1/2$. In both, a step sees both images and averages their gradients.
 #
 # One trap is avoided. A decoder whose output starts at the mean of the two images would draw their average without any
 # training. Here it starts at zero, and what it draws before training is measured too.
+#
+# The first row of each figure is the post's: a generated image, the two images, their mean. Below are more samples for
+# each loss, from the same random numbers. Are they all alike, or do they differ?
 
 # %%
 recipes = {"mean of squares": math.sqrt(pixels / 2), "sum of squares": math.sqrt(1 / 2)}
 models = batch_average.train_losses(couples[:3], recipes, steps=steps, seed=seed)
 samples = {name: [model.sample(1000, seed=seed) for model in each] for name, each in models.items()}
-
-# %% [markdown]
-# The first row of each figure is the post's: a generated image, the two images, their mean. Below are more samples for
-# each loss, from the same random numbers. Are they all alike, or do they differ?
-
-# %%
 display(*(charts.post_panel(drawn, samples, pair) for pair in (1, 2, 3)))
 
 # %% [markdown]
-# With the mean of squares every sample is the same picture, the average. With the sum of squares some are image A, some
-# image B, and some lie on the way between them.
-#
-# Now let us count. Take a thousand samples of each model, and for each its squared distance to the arithmetic mean,
-# over that to the nearer of the two images. Under a tenth, a sample counts as *at the mean*.
+# With the mean of squares every sample is the average. With the sum of squares some are image A, some image B, and some
+# lie between. Let us count: a sample is *at the mean* if its squared distance to the arithmetic mean is under a tenth
+# of that to the nearer of the two images.
 
 # %%
 shares = batch_average.shares_at_mean(samples, couples)
@@ -135,12 +124,11 @@ display(charts.distances(drawn, samples), shares)
 #
 # **Averaged gradients**, the post's guess. A batch has one loss, the mean of two. Its gradient is the mean of two
 # gradients: one pulls the output towards image A, one towards image B. The output ends where the pulls cancel, at the
-# average. It is a fair thought. Averaging is really what the arithmetic does.
+# average. It is a fair thought: averaging is really what the arithmetic does.
 #
 # **Collapse of the objective**, the rival. The loss has a price for telling images apart, the KL, and a reward, less
-# squared error. If the reward is too small, the best thing is to encode nothing. Then one output must serve both
-# images, and the output of least squared error is their mean. How the gradient is taken does not matter. This can be
-# proved.
+# squared error. If the reward is too small, it is best to encode nothing. Then one output must serve both images, and
+# the one of least squared error is their mean, however the gradient is taken. This can be proved.
 #
 # ## Why two images collapse
 #
@@ -148,7 +136,7 @@ display(charts.distances(drawn, samples), shares)
 # *signal-to-noise ratio*. Take any encoder and any decoder. Somebody hands you a latent $z$. With probability $p(z)$ it
 # came from image A. Two facts hold:
 #
-# - **The price.** The KL is at least the mutual information of $z$ and the image: one fair coin, less what is left to
+# - **The price.** The KL is at least the mutual information of $z$ and the image: a fair coin, less what is left to
 #   guess, $\log 2 - \mathrm{E}[h(p)]$, where $h(p)$ is the entropy of a coin with probability $p$.
 # - **The reward.** The best image for $z$ lies between the two, at $p$ of the way. Its expected squared error is
 #   $D^2\,p(1-p)$. In the loss that is $2\kappa\,p(1-p)$ nats.
@@ -186,54 +174,45 @@ batch_average.forecasts({f"pair {k}": pair for k, pair in enumerate(couples, sta
 # | ii | never the mean: nothing is averaged | the same as i |
 #
 # "The mean" is at least 95% of the samples of every single model, "not the mean" less than half of them. No model is
-# left out. Network and learning rate were chosen on other pairs, by a rule that `batch_average.train` states.
+# left out. Network and learning rate were chosen on other pairs, by a rule that `batch_average` states.
+#
+# Each row below is the mean of all pairs and seeds. The place of a sample along the line through the two images is $t$:
+# $-1$ at image A, 0 at the mean and 1 at image B; `along` is its mean size. `off` is the distance from that line, in
+# halves of $D$. `theory` is the best that a single latent can do. Compare the two rules.
 
 # %%
 both = batch_average.train(couples, batch_average.KAPPAS, starts, steps=long_steps)
 in_turn = batch_average.train(couples, batch_average.KAPPAS, starts, steps=long_steps, in_turn=True)
-
-# %% [markdown]
-# Each row below is the mean of all pairs and seeds. Compare the rules. The place of a sample along the line through the
-# two images is $t$: $-1$ at image A, 0 at the mean and 1 at image B; `along` is its mean size. `off` is the distance
-# from that line, in halves of $D$. `theory` is the best that a single latent can do.
-
-# %%
 seen = batch_average.measure({"both": both, "in turn": in_turn})
+decisions = findings.both_rules(seen)
 batch_average.summary(seen)
 
 # %% [markdown]
-# The two rules hardly differ. Below 1 the samples are at the mean, also where no step ever averaged two gradients.
-# Above 1 few are, also where every step did. `converged` counts models whose loss changed by less than a thousandth of
-# a nat over the last fifth of the steps. Above 1 most still creep: they gain information, and move further from the
-# mean.
+# They hardly differ. Below 1 the samples are at the mean, also where no step ever averaged two gradients. Above 1 few
+# are, also where every step did. `converged` counts models whose loss changed by less than a thousandth of a nat over
+# the last fifth of the steps. Above 1 most still creep, away from the mean.
 
 # %%
 charts.between_two_images(both, drawn.source)
 
 # %% [markdown]
-# The same as a picture, for (i). At $\kappa = 0.5$ there is one peak at the mean. At 3 and 10 there are two, at the
-# images, and a thin bridge of blends: a decoder is continuous, so on its way from A to B it passes through the middle.
-
-# %%
-decisions = findings.both_rules(seen)
-findings.table(decisions)
-
-# %% [markdown]
+# The same for (i) as a picture. At $\kappa = 0.5$ there is one peak at the mean. At 3 and 10 there are two, at the
+# images, and a thin bridge of blends: on its way from A to B a continuous decoder passes through the middle. At $z = 0$
+# the ideal one draws the mean at every $\kappa$ (xi, in the last table). So one image says little: draw a thousand.
+#
 # ## iii, iv, vi and vii. Four changes
 #
 # | | what is changed | averaged gradients predict | collapse predicts |
 # | --- | --- | --- | --- |
-# | iii | gradients are summed | no change | no change |
-# | iv | the KL costs nothing | both reconstructions are the mean | they are A and B |
+# | iii | gradients are summed, a control: Adam divides by their size | no change | no change |
+# | iv | the KL is free: an autoencoder in effect | both reconstructions are the mean | they are A and B |
 # | vi | the decoder learns its sigma | the mean | mutual information of $\log 2 = 0.693$ |
 # | vii | absolute error, images A, A, B | $(2A + B)/3$ | A |
 #
-# - (iii) is a control. Adam divides by the size of the gradient, so twice the gradient changes nothing.
-# - (iv) is $\kappa = \infty$: an autoencoder in effect. Encoding is free, so the objective asks for exact copies.
 # - (vi): at collapse the best sigma squared is $D^2/(4P)$, which makes $\kappa = P$: the mean is no resting place.
-# - (vii) has a Laplace decoder so wide that the model collapses. The image of least absolute error is the median, which
-#   is A. The signs of the three errors are averaged too, and vanish at the median. So this tells an average of *images*
-#   from an average of *gradients*, no more. Its distance from A is in $D$: 1/3 at $(2A + B)/3$.
+# - (vii) has a Laplace decoder so wide that the model collapses. The image of least absolute error is the median, A.
+#   The signs of the errors are averaged too, and vanish there. So this tells an average of *images* from one of
+#   *gradients*, no more. The distance from A is in $D$, 1/3 at $(2A + B)/3$.
 
 # %%
 train, once = batch_average.train, {"seeds": starts[:1], "steps": long_steps}
@@ -248,41 +227,43 @@ decisions += findings.four_changes(seen, changed)
 findings.table(decisions[-4:])
 
 # %% [markdown]
-# ## v. Where mutual information sets in
+# ## v and ix. Where mutual information sets in
 #
 # The threshold of the theorem is $\kappa = 1$, for images however near or far. So: the same at thirteen values of
-# $\kappa$. To afford it, these models see points of a line. Squared error between points of the line through two images
-# is kept exactly by the coordinate on it, so the objective is the same. How well a network copes with 3,072 pixels it
-# cannot show; (i) and (ii) have. For each pair the theory's curve is shifted along $\kappa$ until it fits: where it
-# then rises from 0 is the *critical ratio*. **Averaging predicts** no threshold. **Collapse predicts** 1, within 10%.
+# $\kappa$. To afford it, these models see points of the line through two images: its coordinate keeps squared errors
+# exactly, so the objective is the same. For each pair the theory's curve is shifted along $\kappa$ until it fits: where
+# it then rises from 0 is the *critical ratio*. **Averaging predicts** no threshold, **collapse** 1, within 10%.
 
 # %%
-lines = [batch_average.on_a_line(pair) for pair in couples]
-swept = {
-    rule: train(lines, batch_average.GRID, starts, steps=sweep_steps, in_turn=rule == "in turn", **batch_average.LINE)
-    for rule in ("both", "in turn")
-}
+lines, on_a_line = [batch_average.on_a_line(pair) for pair in couples], batch_average.LINE | {"steps": sweep_steps}
+swept = train(lines, batch_average.GRID, starts, **on_a_line)
+alternating = train(lines, batch_average.GRID, starts, in_turn=True, **on_a_line)
 
 # %%
-line = batch_average.measure(swept)
+line = batch_average.measure({"both": swept, "in turn": alternating})
 ratios = batch_average.critical_ratios(line)
-decisions.append(findings.decide("v", ratios["kappa"]))
-ratios.round(3)
-
-# %%
 diagram = charts.phase_diagram(seen, line, ratios, both, drawn.source)
-diagram
+display(diagram, ratios.round(3))
 
 # %% [markdown]
-# All critical ratios lie within 10% of 1, though $D^2$ differs between pairs by more than a factor of two. The last
-# column is the same threshold in $\beta$, for the sum of squares: no common number, it goes with $D^2$. The intervals
-# are those of the fit. They need not hold 1, for training stops short of the optimum where encoding gains least.
-#
+# All lie within 10% of 1, though $D^2$ differs between pairs by more than a factor of two. The last column is the same
+# threshold in $\beta$, for the sum of squares: no common number, it goes with $D^2$. The intervals are those of the fit
+# alone. A last check is (ix): half the contrast makes $D^2$ a quarter. **Averaging predicts** nothing, **collapse**
+# that the threshold in $\beta$ is a quarter too.
+
+# %%
+grey = [batch_average.on_a_line(pair // 2) for pair in couples]
+faint = batch_average.measure({"both": train(grey, batch_average.GRID, starts[:1], **on_a_line)})
+decisions += [findings.decide("v", ratios["kappa"]), findings.contrast(ratios, batch_average.critical_ratios(faint))]
+findings.table(decisions[-2:])
+
+# %% [markdown]
 # ## viii. Blocks of one image
 #
 # At $\kappa = 0.5$: so many steps on A, then as many on B, and so on. **Averaging within the batch predicts** never the
-# mean. **Collapse predicts** the mean for short blocks. After blocks of half the training an optimiser has forgotten A.
-# That is averaging too, over time: what an optimiser minimises is the loss of what it has seen lately.
+# mean. **Collapse predicts** the mean for short blocks. After blocks of half the training an optimiser has forgotten A:
+# what it minimises is the loss of what it has seen lately. That is averaging too, over time. The table has the mean $t$
+# of a thousand samples by length and seed.
 
 # %%
 lengths, blocks = (1, 10, long_steps), {}
@@ -294,28 +275,11 @@ decisions += findings.blocks(blocks)
 blocks.pivot_table("t", "rule", "seed").round(3)
 
 # %% [markdown]
-# A row is a length of blocks, a column a seed, and the number the mean $t$ of a thousand samples.
-#
-# ## ix. Half the contrast
-#
-# Pixels at half their contrast make $D^2$ a quarter. **Averaging predicts** nothing. **Collapse predicts** that the
-# threshold in $\beta$ is a quarter too.
-
-# %%
-grey = [batch_average.on_a_line(pair // 2) for pair in couples]
-faint = batch_average.measure(
-    {"both": train(grey, batch_average.GRID, steps=sweep_steps, seeds=starts[:1], **batch_average.LINE)}
-)
-decisions.append(findings.contrast(ratios, batch_average.critical_ratios(faint)))
-findings.table(decisions[-1:])
-
-# %% [markdown]
 # ## x. A second cause of the average
 #
 # A model without mutual information at $\kappa = 10$ has not obeyed the objective. Its encoder is saturated: after a
-# few large steps its units no longer differ between the images, and no gradient brings them back. It draws the average
-# as well, by a failure of optimisation. How often depends on the recipe. Raw grey levels are thousands of inputs of one
-# sign; less 1/2 they largely cancel, and that is the recipe of (i).
+# few large steps its units no longer differ between the images. It draws the average by a failure of optimisation. How
+# often depends on the recipe. Raw grey levels are thousands of inputs of one sign; less 1/2, as in (i), they cancel.
 
 # %%
 changes = {"silu, less 1/2": {}, "silu, raw": {"centre": 0.0}, "tanh, raw": {"centre": 0.0, "activation": "tanh"}}
@@ -323,26 +287,12 @@ at_ten = {name: train(couples, [10.0], **once, **change) for name, change in cha
 findings.saturated(batch_average.measure(at_ten))
 
 # %% [markdown]
-# ## xi. The image of z = 0
-#
-# By symmetry the ideal decoder draws the mean at $z = 0$, at every $\kappa$; a trained one drifts to one side. So one
-# image says little, and that is why a thousand samples are drawn everywhere here.
-
-# %%
-decisions.append(findings.decide("xi", seen["zero"][seen["kappa"] == 10]))
-findings.table(decisions[-1:])
-
-# %% [markdown]
 # ## Claimed against measured
-#
-# What was measured goes from the least to the most of all pairs and seeds. A prediction holds if *all* lie within.
-
-# %%
-findings.table(decisions)
+# From the least to the most of all pairs and seeds. A prediction holds if *all* lie within.
 
 # %%
 charts.record(shares, seen, ratios, drawn.source)
-findings.verdict(decisions, observed=findings.observed(shares))
+display(findings.table(decisions), findings.verdict(decisions, observed=findings.observed(shares)))
 
 # %% [markdown]
 # ## Verdict
@@ -352,16 +302,13 @@ findings.verdict(decisions, observed=findings.observed(shares))
 # in every step and $\kappa$ of 3 or more, few samples are the average. Not necessary: with one image a step and
 # $\kappa$ of one half, nearly all are. What decides is the loss. **The loss is itself an average over images, and in
 # that sense half of the guess is right**: below $\kappa = 1$ one output serves both images, and the mean of the squared
-# errors is least at the mean of the images. An optimiser adds an average over time, which (viii) shows at its limit.
-#
-# Back to your prediction: with a proper weight of squared error $\kappa$ is far above 1, and the second choice was
-# right.
+# errors is least at the mean of the images. An optimiser adds an average over time, which (viii) shows at its limit. As
+# to your prediction: with a proper weight of squared error $\kappa$ is far above 1, and the second choice was right.
 #
 # ## Your own images
 #
-# Whether a loss must collapse can be known before any training, for any number of images. Set `own_images`, or ask at
-# the command line: `vae-core forecast FOLDER --size 32 --sigma mean-of-squares`. *Certain* means that no encoder is
-# worth its KL. *Escapes* means that even a linear model does better. Between the two, nothing is proven.
+# Whether a loss must collapse can be known before training, here or with `vae-core forecast FOLDER --size 32`.
+# *Certain* means that no encoder is worth its KL, *escapes* that even a linear model does better.
 
 # %%
 chosen = load_images(own_images, "all", size=32) if own_images else load_images(data, limit=25, substitute=True)
@@ -372,22 +319,14 @@ batch_average.forecasts({f"{len(chosen.images)} images": chosen.images}, losses)
 # ## Explore
 #
 # The post's third row, alive: move kappa through the phase diagram, and the sliders at each. Every stop is a trained
-# model of (v), first pair, first seed. Near 1 the generated image begins to leave the average; by 10 it is close to one
-# of the two.
+# model of (v), first pair, first seed. Near 1 the image begins to leave the average; by 10 it is close to one of the
+# two. Below it is the first pair with the sum of squares, a model of the pixels.
 
 # %%
-alive = {
-    f"{run.kappa:g}": batch_average.on_images(run.model, couples[0])
-    for run in swept["both"]
-    if run[:3:2] == (1, starts[0])
-}
-explore(alive, couples[0], along="kappa", still=diagram)
-
-# %% [markdown]
-# And the first pair with the sum of squares, a model of the pixels: between one image and the other lies a blend.
-
-# %%
+stops = swept[: len(batch_average.GRID) * len(starts) : len(starts)]
+alive = {f"{run.kappa:g}": batch_average.on_images(run.model, couples[0]) for run in stops}
 walk = charts.traversals(models["sum of squares"][0], drawn.source)
+display(explore(alive, couples[0], along="kappa", still=diagram))
 explore(models["sum of squares"][0], couples[0], still=walk)
 
 # %% [markdown]
@@ -395,14 +334,13 @@ explore(models["sum of squares"][0], couples[0], still=walk)
 #
 # 1. **A slider.** Find the place in the plane where the decoded image is closest to the average. How wide is it?
 # 2. **A parameter.** Set `own_images` to a folder with two photographs. Where is their threshold, in kappa and in beta?
-# 3. **A line of code.** Add `"threshold": math.sqrt(97)` to `recipes`. The variance 97 is $D^2/4$ of the first pair
-#    with the default parameters, so $\kappa = 1$. What is generated there?
+# 3. **A line of code.** Add `"threshold": math.sqrt(97)` to `recipes`: $D^2/4$ of pair 1, so $\kappa = 1$. What comes?
 #
 # <details><summary>Answers</summary>
 #
 # 1. A narrow band between two regions, one for each image. With the mean of squares it is the whole plane.
 # 2. In kappa at 1, as for every pair. In beta at $D^2/2$ with the sum of squares, so it depends on the images.
-# 3. The average, but it takes longer to get there. Just below, the model begins to encode a little of the difference.
+# 3. The average, after longer training. Just below, the model begins to encode a little of the difference.
 #
 # </details>
 #

@@ -137,9 +137,7 @@ def test_what_is_no_pair_of_such_images_is_refused(shape: tuple[int, ...]) -> No
 def runs() -> dict[str, list[study.Trained]]:
     """Both rules on a near and a far pair."""
     return {
-        rule: study.train(
-            [PAIR, NEAR], (0.5, 3.0, 10.0), [0, 1], steps=300, in_turn=rule == "in turn", learning_rate=RATE
-        )
+        rule: study.train([PAIR, NEAR], (0.5, 10.0), [0, 1], steps=300, in_turn=rule == "in turn", learning_rate=RATE)
         for rule in ("both", "in turn")
     }
 
@@ -150,17 +148,17 @@ def seen(runs: dict[str, list[study.Trained]]) -> pd.DataFrame:
 
 
 def test_a_pair_collapses_below_one_only_whichever_way_it_is_seen(seen: pd.DataFrame) -> None:
-    assert list(zip(seen["pair"], seen["kappa"], seen["seed"], strict=True))[:12] == [
-        (pair, kappa, seed) for pair in (1, 2) for kappa in (0.5, 3.0, 10.0) for seed in (0, 1)
+    assert list(zip(seen["pair"], seen["kappa"], seen["seed"], strict=True))[:8] == [
+        (pair, kappa, seed) for pair in (1, 2) for kappa in (0.5, 10.0) for seed in (0, 1)
     ]
     below, above = seen[seen["kappa"] < 1], seen[seen["kappa"] > 1]
     assert (below["mutual_information"] < 0.02).all()
     assert (below["at_mean"] > 0.9).all()
-    assert (above["mutual_information"] > 0.3).all()
+    assert (above["mutual_information"] > 0.6).all()
     assert (above["mutual_information"] < math.log(2) + 0.01).all()
     assert (above["at_mean"] < 0.5).all()
     assert (seen["off"] < 0.2).all()
-    assert [each.collapse for each in findings.both_rules(seen)] == [True] * 4
+    assert [each.collapse for each in findings.both_rules(seen)] == [True] * 4 + [None]
 
 
 def test_measures_are_those_of_the_model(runs: dict[str, list[study.Trained]], seen: pd.DataFrame) -> None:
@@ -287,7 +285,7 @@ def test_a_prediction_holds_if_every_value_lies_within(
 def rules(both_above: float, in_turn_below: float, in_turn_above: float) -> list[findings.Decision]:
     rows = [("both", 0.5, 1.0), ("both", 1.5, 0.7), ("both", 3.0, both_above), ("both", 10.0, both_above)]
     rows += [("in turn", 0.5, in_turn_below), ("in turn", 3.0, in_turn_above)]
-    return findings.both_rules(pd.DataFrame(rows, columns=["rule", "kappa", "at_mean"]))
+    return findings.both_rules(pd.DataFrame(rows, columns=["rule", "kappa", "at_mean"]).assign(zero=0.1))
 
 
 def test_the_verdict_follows_from_both_rules_and_counts_what_decides() -> None:
@@ -317,11 +315,11 @@ def test_tables_are_rounded_and_name_what_they_hold(seen: pd.DataFrame) -> None:
     assert table.loc["v"].tolist() == ["critical ratio, kappa", "0.98 to 1.04", "-", "0.9 to 1.1: yes"]
     assert table.loc["iii", "averaging predicts"] == "0 to 0.05: yes"
     summary = study.summary(seen)
-    assert summary.shape == (6, 7)
+    assert summary.shape == (4, 7)
     assert (summary["models"] == 4).all()
-    assert summary.loc[("both", 3.0), "theory"] == 0.568
+    assert summary.loc[("both", 10.0), "theory"] == 0.669
     counts = findings.saturated(seen.assign(mutual_information=np.linspace(0, 1, len(seen)) - 0.001))
-    assert (counts.loc["both"].tolist(), counts.loc["in turn"].tolist()) == ([1, 12], [0, 12])
+    assert (counts.loc["both"].tolist(), counts.loc["in turn"].tolist()) == ([1, 8], [0, 8])
 
 
 # --- figures ----------------------------------------------------------------------------------

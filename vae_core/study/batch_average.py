@@ -3,6 +3,14 @@
 Two images at distance D, a Gaussian decoder of effective variance s2: the signal-to-noise ratio is
 ``kappa = D^2 / (4 s2)``. At ``kappa <= 1`` total collapse is the global optimum, for any encoder and decoder; above 1
 it is not.
+
+The recipes of :func:`train` and LINE were chosen on five other pairs (drawn with seed 1) and three seeds, by a rule
+written down first: the fewest runs without mutual information at kappa 3 and 10; then the smallest change at the end,
+in nats, of the run that changes most; then time. Both images in every step, of 30 runs: tanh at 2e-3 of raw grey
+levels 4 without (0.23), silu at 5e-3 of raw ones 0 (0.07), tanh at 2e-3 less 1/2 0 (0.034), silu at 5e-3 less 1/2 0
+(0.023 with 12 hidden units, 0.027 with 16, 0.068 with 8). One image a step: silu raw 5 (0.09, half the steps), less
+1/2 0 (0.040). On the line every recipe had information from kappa 3 on. There the KL rises during the first half: a
+model that starts at collapse leaves it slowly just above the threshold, and critical ratios came out up to 13% high.
 """
 
 import math
@@ -315,7 +323,7 @@ def train_losses(
     pairs: Sequence[Tensor], losses: Mapping[str, float], *, steps: int, seed: int
 ) -> dict[str, list[VAE]]:
     """A model a pair, before training and for each of the ``losses``, a name and the sigma of its Gaussian."""
-    config = VAEConfig(tuple(pairs[0].shape[1:]), 2, (64, 64), likelihood="gaussian", sigma=1.0, output_bias="zero")
+    config = VAEConfig(tuple(pairs[0].shape[1:]), 2, (32, 32), likelihood="gaussian", sigma=1.0, output_bias="zero")
     training = TrainConfig(steps, 2, 5e-3, seed=seed)
     models = {"before training": [VAE(config, seed=seed) for _ in pairs]}
     for loss, sigma in losses.items():

@@ -72,13 +72,13 @@ def decide(experiment: str, values: Iterable[float]) -> Decision:
 
 
 def both_rules(runs: pd.DataFrame) -> list[Decision]:
-    """i and ii: the share of samples at the mean, ``at_mean``, of models by ``rule`` and ``kappa``, on both sides."""
+    """i and ii: the share of samples at the mean by ``rule``, on both sides of kappa 1; and xi, of all rules."""
     sides = {"below 1": runs["kappa"] < 0.9, "from 3": runs["kappa"] >= 3}
     return [
         decide(f"{name}, kappa {side}", runs["at_mean"][(runs["rule"] == rule) & there])
         for name, rule in (("i", "both"), ("ii", "in turn"))
         for side, there in sides.items()
-    ]
+    ] + [decide("xi", runs["zero"][runs["kappa"] == 10])]
 
 
 def four_changes(averaged: pd.DataFrame, changed: pd.DataFrame) -> list[Decision]:
@@ -95,7 +95,7 @@ def four_changes(averaged: pd.DataFrame, changed: pd.DataFrame) -> list[Decision
 
 
 def blocks(runs: pd.DataFrame) -> list[Decision]:
-    """viii: t of samples after blocks of so many steps on one image as the ``rule`` says, the last on the image at 1."""
+    """viii: t of samples after blocks of ``rule`` steps on one image, the last block on the image at 1."""
     long = runs["rule"] == runs["rule"].max()
     return [decide("viii, short blocks", runs["t"][~long].abs()), decide("viii, long blocks", runs["t"][long])]
 
