@@ -133,6 +133,12 @@ def floats(images: Tensor) -> Tensor:
     return images.cpu().float() / 255 if images.dtype == torch.uint8 else images.cpu()
 
 
+def shape(images: Tensor) -> tuple[int, int, int]:
+    """Channels, height and width of images ``(N, C, H, W)``."""
+    _, channels, height, width = images.shape
+    return channels, height, width
+
+
 def squared_distance(images: Tensor) -> float:
     """``||x1 - xN||^2`` of the first and the last of ``(N, C, H, W)``, summed over pixels, squared grey levels."""
     first, last = floats(images)[[0, -1]].double()
@@ -153,15 +159,14 @@ def on_a_line(pair: Tensor) -> Tensor:
 def on_images(model: VAE, pair: Tensor) -> VAE:
     """A ``model`` of points :func:`on_a_line` as one of images ``(C, H, W)``, which it draws on that line."""
     first, second = floats(pair).flatten(1)
-    shape = tuple(pair.shape[1:])
     direction = (second - first) / (second - first).norm()
-    whole = VAE(replace(model.config, image_shape=shape))
+    whole = VAE(replace(model.config, image_shape=shape(pair)))
     onto, back = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
     onto.weight, back.weight = nn.Parameter(direction[None]), nn.Parameter(direction[:, None].clone())
     whole.encoder = nn.Sequential(nn.Flatten(), onto, *list(model.encoder.children())[1:])
-    whole.decoder = nn.Sequential(*list(model.decoder.children())[:-1], back, nn.Unflatten(1, shape))
+    whole.decoder = nn.Sequential(*list(model.decoder.children())[:-1], back, nn.Unflatten(1, shape(pair)))
     at = first + (model.output_bias.flatten() - first @ direction) * direction
-    whole.output_bias = nn.Parameter(at.reshape(shape))
+    whole.output_bias = nn.Parameter(at.reshape(shape(pair)))
     return whole
 
 
@@ -198,8 +203,8 @@ def train(
     ``draws`` latent samples of every image; ``in_turn`` it sees one image and the next step the next, N times as many
     steps. Grey levels are less ``centre`` while training, so that units do not saturate.
     """
-    settings = {"hidden": (12,), "activation": "silu", "likelihood": "gaussian", "sigma": math.sqrt(0.5 / scale)}
-    config = VAEConfig(tuple(sets[0].shape[1:]), 2, **settings | model)
+    model = {"hidden": (12,), "activation": "silu", "likelihood": "gaussian", "sigma": math.sqrt(0.5 / scale)} | model
+    config = VAEConfig(shape(sets[0]), 2, **model)
     grid = list(product(range(len(sets)), [math.nan] if kappas is None else kappas, seeds))
     common = TrainConfig(steps, draws if in_turn else draws * len(sets[0]), learning_rate, 0.2, device="cpu")
     common = replace(
@@ -222,9 +227,9 @@ def train(
 @torch.no_grad()
 def _less(model: VAE, centre: float) -> VAE:
     """A ``model`` of grey levels less ``centre`` as one of grey levels: exact, the biases take it up."""
-    first = model.encoder[1]
-    first.bias -= centre * first.weight.sum(1)
-    model.output_bias += centre
+    first: Any = list(model.encoder.children())[1]
+    first.bias.sub_(centre * first.weight.sum(1))
+    model.output_bias.add_(centre)
     return model
 
 
@@ -323,7 +328,7 @@ def train_losses(
     pairs: Sequence[Tensor], losses: Mapping[str, float], *, steps: int, seed: int
 ) -> dict[str, list[VAE]]:
     """A model a pair, before training and for each of the ``losses``, a name and the sigma of its Gaussian."""
-    config = VAEConfig(tuple(pairs[0].shape[1:]), 2, (32, 32), likelihood="gaussian", sigma=1.0, output_bias="zero")
+    config = VAEConfig(shape(pairs[0]), 2, (32, 32), likelihood="gaussian", sigma=1.0, output_bias="zero")
     training = TrainConfig(steps, 2, 5e-3, seed=seed)
     models = {"before training": [VAE(config, seed=seed) for _ in pairs]}
     for loss, sigma in losses.items():
@@ -344,6 +349,6 @@ def forecasts(sets: Mapping[str, Tensor], losses: Mapping[str, float]) -> pd.Dat
     """The forecast of collapse for sets of images and losses, each a name and the sigma of its Gaussian."""
     rows = []
     for (name, images), (loss, sigma) in product(sets.items(), losses.items()):
-        config = VAEConfig(tuple(images.shape[1:]), likelihood="gaussian", sigma=sigma)
+        config = VAEConfig(shape(images), likelihood="gaussian", sigma=sigma)
         rows.append({"images": name, "loss": loss, **collapse_forecast(images, config)._asdict()})
     return pd.DataFrame(rows).round(2)

@@ -127,7 +127,7 @@ def verdict(decisions: Sequence[Decision], *, observed: bool) -> Verdict:
     necessary = averaging["ii, kappa below 1"] and averaging["ii, kappa from 3"]
     weighed = [each[1:3] for each in decisions if None not in each[1:3]]
     deciding = [collapse for averaging, collapse in weighed if not (averaging and collapse)]
-    return Verdict(observed, sufficient, necessary, len(deciding), sum(deciding))
+    return Verdict(observed, sufficient, necessary, len(deciding), sum(map(bool, deciding)))
 
 
 def table(decisions: Sequence[Decision]) -> pd.DataFrame:
