@@ -196,9 +196,9 @@ batch_average.summary(seen)
 charts.between_two_images(both, drawn.source)
 
 # %% [markdown]
-# The same for (i) as a picture. At $\kappa = 0.5$ there is one peak at the mean. At 3 and 10 there are two, at the
-# images, and a thin bridge of blends: on its way from A to B a continuous decoder passes through the middle. At $z = 0$
-# the ideal one draws the mean at every $\kappa$ (xi, in the last table). So one image says little: draw a thousand.
+# The same for (i) as a picture. At $\kappa = 0.5$ there is one peak at the mean. At 3 and 10 samples spread along the
+# line, to both images and beyond. The ideal decoder would jump from one to the other (black line); this small one is
+# nearly linear. At $z = 0$ the mean is drawn at every $\kappa$ (xi, in the last table), so one image says little.
 #
 # ## iii, iv, vi and vii. Four changes
 #

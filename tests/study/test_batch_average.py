@@ -193,6 +193,12 @@ def test_training_less_a_centre_ends_as_a_model_of_the_images() -> None:
     assert study.place(untrained.sample(1000, seed=0), PAIR).share_at_mean() == 0  # not there before training
 
 
+def test_a_run_that_stands_still_has_converged() -> None:
+    assert study.train([PAIR], [3.0], [0], steps=10, learning_rate=0.0)[0].change == 0
+    below = study.train([PAIR], [0.1], [0], steps=300, learning_rate=RATE)[0]
+    assert abs(below.change) < 1e-3  # in nats at effective variance, where beta is large
+
+
 def test_a_doubled_loss_trains_alike_and_a_free_kl_rebuilds() -> None:
     averaged = study.measure({"both": study.train([PAIR], [3.0], [0], steps=60, learning_rate=RATE)})
     changed = {

@@ -237,7 +237,8 @@ def _less(model: VAE, centre: float) -> VAE:
 def _loss(model: VAE, training: TrainConfig, images: Tensor) -> float:
     """The loss over beta, so in nats at effective variance, up to a constant, with 200 latent samples an image."""
     eps, ends = noise((200, 2, model.config.latent_dim), training.seed, "converged"), floats(images)[[0, -1]]
-    return elbo(model, ends, eps).loss(training.beta).item() / (training.beta or 1)
+    terms, beta = elbo(model, ends, eps), training.beta
+    return (beta * terms.kl.sum(1).mean() - terms.reconstruction.mean()).item() / (beta or 1)
 
 
 class Place(NamedTuple):

@@ -92,7 +92,7 @@ def between_two_images(trained: Sequence[Trained], source: str) -> Saved:
         axes.spines["left"].set_visible(False)
     alt = (
         f"Histograms of the place of samples of {len(trained)} models between image A and image B, a row a kappa: one "
-        "peak at the mean below kappa 1, two peaks at the images above."
+        "peak at the mean below kappa 1, a spread from one image to the other, and beyond, above."
     )
     caption = "All pairs and seeds, 1,000 prior samples a model; off the line in halves of D, median."
     return save(figure, "between_two_images", alt=alt, caption=caption, source=source, svg=True)
