@@ -1,190 +1,144 @@
-"""Averaged gradients or collapse of the objective: what each predicts of an experiment, and what was seen.
+"""What two explanations predict of every experiment of notebook 03, and whether what was measured is that.
 
-Pure functions of measured numbers. Each returns a :class:`Finding`, which says for both explanations whether the
-outcome is what they predict.
+*Averaging*: the average is generated because gradients are averaged within the batch. *Collapse*: the average is what
+the objective asks for, up to kappa = 1. A prediction is an interval, in which every pair and seed must lie.
 """
 
-from collections.abc import Mapping, Sequence
-from math import isnan
+import math
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from vae_core.study.sweep import AWAY
+import pandas as pd
 
-NONE, LOG_2 = 0.02, 0.6931  # nats: what counts as no information, and all there is of two images
+LOG_2 = math.log(2)  # nats, all there is to know of two images
+NONE = 0.02  # nats, what counts as no mutual information
 
 
-class Finding(NamedTuple):
+class Prediction(NamedTuple):
+    """What the two explanations predict of a measure: from, to. ``None``: nothing."""
+
+    measure: str
+    averaging: tuple[float, float] | None
+    collapse: tuple[float, float] | None
+
+
+PREDICTIONS = {
+    "i, kappa below 1": Prediction("share of samples at the mean", (0.95, 1), (0.95, 1)),
+    "i, kappa from 3": Prediction("share of samples at the mean", (0.95, 1), (0, 0.5)),
+    "ii, kappa below 1": Prediction("share of samples at the mean", (0, 0.5), (0.95, 1)),
+    "ii, kappa from 3": Prediction("share of samples at the mean", (0, 0.5), (0, 0.5)),
+    "iii": Prediction("mutual information changes by, nats", (0, 0.05), (0, 0.05)),
+    "iv": Prediction("t of reconstructions", (0, 0.1), (0.9, math.inf)),
+    "v": Prediction("critical ratio, kappa", None, (0.9, 1.1)),
+    "vi": Prediction("mutual information, nats", (-math.inf, NONE), (0.95 * LOG_2, math.inf)),
+    "vii": Prediction("distance from A, in D", (0.23, 0.43), (0, 0.1)),
+    "viii, short blocks": Prediction("t of samples, either way", (0.1, math.inf), (0, 0.1)),
+    "viii, long blocks": Prediction("t of samples, to the last image", (0.1, math.inf), (0.9, math.inf)),
+    "ix": Prediction("critical beta falls by a factor of", None, (3.6, 4.4)),
+    "xi": Prediction("t of the image of z = 0", None, None),
+}
+
+
+class Decision(NamedTuple):
     """The outcome of one experiment."""
 
     experiment: str
-    averaging: bool | None  # whether it is what averaged gradients predict; None: they predict nothing
-    collapse: bool | None  # the same for collapse of the objective
-    measured: str
-
-    @property
-    def verdict(self) -> str:
-        """Which explanation the outcome speaks for, in a few words."""
-        match (self.averaging, self.collapse):
-            case (False, True):
-                return "for collapse, against averaging"
-            case (True, False):
-                return "for averaging, against collapse"
-            case (False, False):
-                return "against both"
-            case (True, True):
-                return "fits both"
-            case (_, None):
-                return "decides nothing"
-        return "for collapse" if self.collapse else "against collapse"
+    averaging: bool | None  # whether it is what averaging predicts; None: it predicts nothing
+    collapse: bool | None  # the same for collapse
+    least: float  # that was measured
+    most: float
 
 
-def both_images(at_mean: Mapping[float, Sequence[float]]) -> Finding:
-    """i: a batch of two at several kappa; ``at_mean`` is the share of samples at the mean, one a pair and seed."""
-    below, above = _sides(at_mean)
-    always = min(below) >= 0.95 and min(above) >= 0.95
-    return Finding(
-        "i: both images in every step",
-        always,
-        min(below) >= 0.95 and max(above) < 0.5,
-        f"at the mean: at least {min(below):.0%} of samples below 1, at most {max(above):.0%} above",
+class Verdict(NamedTuple):
+    """What the experiments say together."""
+
+    observed: bool  # at the post's loss the average is generated, and before training it is not
+    sufficient: bool  # averaging within the batch brings the average, whatever the objective
+    necessary: bool  # and without it there is none
+    deciding: int  # experiments of which the two explanations predict different outcomes
+    as_collapse: int  # of those
+
+
+def decide(experiment: str, values: Iterable[float]) -> Decision:
+    """Compare what was measured, a value a pair and seed, with the predictions. Without a value nothing is decided."""
+    values = [float(value) for value in values]
+    if not values:
+        return Decision(experiment, None, None, math.nan, math.nan)
+    _, *predicted = PREDICTIONS[experiment]
+    averaging, collapse = (
+        None if ends is None else all(ends[0] <= value <= ends[1] for value in values) for ends in predicted
     )
+    return Decision(experiment, averaging, collapse, min(values), max(values))
 
 
-def one_image_a_step(at_mean: Mapping[float, Sequence[float]]) -> Finding:
-    """ii: the same, but every step sees one image, so no gradient is ever averaged over the batch."""
-    below, above = _sides(at_mean)
-    return Finding(
-        "ii: one image a step, in turn",
-        max(below) < 0.5 and max(above) < 0.5,
-        min(below) >= 0.95 and max(above) < 0.5,
-        f"at the mean: at least {min(below):.0%} of samples below 1, at most {max(above):.0%} above",
-    )
+def both_rules(runs: pd.DataFrame) -> list[Decision]:
+    """i and ii: the share of samples at the mean by ``rule``, on both sides of kappa 1; and xi, of all rules."""
+    sides = {"below 1": runs["kappa"] < 0.9, "from 3": runs["kappa"] >= 3}
+    return [
+        decide(f"{name}, kappa {side}", runs["at_mean"][(runs["rule"] == rule) & there])
+        for name, rule in (("i", "both"), ("ii", "in turn"))
+        for side, there in sides.items()
+    ] + [decide("xi", runs["zero"][runs["kappa"] == 10])]
 
 
-def summed(difference: float) -> Finding:
-    """iii: gradients summed instead of averaged; the largest difference in information to averaged ones, nats."""
-    same = difference < 0.05
-    told = f"information differs by at most {difference:.3f} nats"
-    return Finding("iii: summed gradients", same, same, told)
+def four_changes(averaged: pd.DataFrame, changed: pd.DataFrame) -> list[Decision]:
+    """iii, iv, vi and vii, the rules of ``changed``; (iii) beside models of the same pairs, kappas and seeds."""
+    both = averaged[averaged["rule"] == "both"].merge(changed[changed["rule"] == "iii"], on=["pair", "kappa", "seed"])
+    by = changed.set_index("rule")
+    values = {
+        "iii": (both["mutual_information_x"] - both["mutual_information_y"]).abs(),
+        "iv": by["rebuilt"].loc[["iv"]],
+        "vi": by["mutual_information"].loc[["vi"]],
+        "vii": (1 + by["t"].loc[["vii"]]) / 2,
+    }
+    return [decide(experiment, each) for experiment, each in values.items()]
 
 
-def autoencoder(rebuilt: Sequence[float]) -> Finding:
-    """iv: no KL and no noise; mean |t| of the reconstructions, 0 at the mean and 1 at the images."""
-    told = f"mean |t| of reconstructions {min(rebuilt):.3f} to {max(rebuilt):.3f}"
-    return Finding("iv: plain autoencoder", max(rebuilt) < 0.1, min(rebuilt) > 0.9, told)
+def blocks(runs: pd.DataFrame) -> list[Decision]:
+    """viii: t of samples after blocks of ``rule`` steps on one image, the last block on the image at 1."""
+    long = runs["rule"] == runs["rule"].max()
+    return [decide("viii, short blocks", runs["t"][~long].abs()), decide("viii, long blocks", runs["t"][long])]
 
 
-def onsets(found: Sequence[float], squared_distances: Sequence[float]) -> Finding:
-    """v: the fitted onset of every pair and rule in kappa; a threshold in beta alone would vary as D^2 does."""
-    spread = max(squared_distances) / min(squared_distances)
-    common = all(0.9 <= kappa <= 1.1 for kappa in found)
-    return Finding(
-        "v: where information sets in",
-        max(found) / min(found) > spread**0.5,
-        common,
-        f"onsets at kappa {min(found):.2f} to {max(found):.2f}, while D^2 varies by a factor of {spread:.1f}",
-    )
+def contrast(full: pd.DataFrame, half: pd.DataFrame) -> Decision:
+    """ix: the critical ``beta`` of each pair at full contrast over that at half, with both images in every step."""
+    both = full[full["rule"] == "both"].merge(half, on=["rule", "pair"])
+    return decide("ix", both["beta_x"] / both["beta_y"])
 
 
-def learned_sigma(nats: Sequence[float]) -> Finding:
-    """vi: sigma is learned; information, nats."""
-    told = f"information {min(nats):.3f} to {max(nats):.3f} nats"
-    return Finding("vi: learned sigma", max(nats) < NONE, min(nats) > 0.95 * LOG_2, told)
+def saturated(runs: pd.DataFrame) -> pd.DataFrame:
+    """Models without mutual information, and all models, by rule."""
+    by = runs.assign(saturated=runs["mutual_information"] < NONE).groupby("rule")["saturated"]
+    return by.agg(saturated="sum", models="size")
 
 
-def absolute_error(to_mean: Sequence[float], to_median: Sequence[float]) -> Finding:
-    """vii: absolute error on A, A, B, collapsed; distances of the image drawn, in D, to (2A + B)/3 and to A."""
-    told = f"{max(to_median):.3f} D or less from A, {min(to_mean):.3f} D or more from (2A + B)/3"
-    return Finding("vii: absolute error, A, A, B", max(to_mean) < 0.1, max(to_median) < 0.1, told)
+def observed(shares: pd.DataFrame) -> bool:
+    """Whether samples of every pair are at the mean with the mean of squares, and were not before training.
 
-
-def blocks(short: Sequence[float], long: Sequence[float]) -> Finding:
-    """viii: steps on one image, then on the other, below 1; t of the samples after short blocks and after the longest.
-
-    1 is the image that was trained on last. Averaging over the batch predicts the mean for neither.
+    ``shares`` of samples at the mean, a row a pair, a column for each kind of model.
     """
-    told = f"t {min(short):.2f} to {max(short):.2f} after short blocks, {min(long):.2f} to {max(long):.2f} after long"
-    averages = max(map(abs, short)) < 0.1
-    return Finding("viii: blocks of one image", not averages, averages and min(long) > 0.9, told)
+    return bool((shares["mean of squares"] >= 0.95).all() and (shares["before training"] < 0.5).all())
 
 
-def contrast(ratios: Sequence[float]) -> Finding:
-    """ix: half the contrast; the onset in beta at full contrast over that at half, a number a pair."""
-    told = f"the onset in beta falls by a factor of {min(ratios):.2f} to {max(ratios):.2f}"
-    return Finding("ix: half the contrast", None, all(3.6 <= ratio <= 4.4 for ratio in ratios), told)
+def verdict(decisions: Sequence[Decision], *, observed: bool) -> Verdict:
+    """What the ``decisions`` say together; it takes those of (i) and (ii)."""
+    averaging = {each.experiment: bool(each.averaging) for each in decisions}
+    sufficient = averaging["i, kappa below 1"] and averaging["i, kappa from 3"]
+    necessary = averaging["ii, kappa below 1"] and averaging["ii, kappa from 3"]
+    weighed = [each[1:3] for each in decisions if None not in each[1:3]]
+    deciding = [collapse for averaging, collapse in weighed if not (averaging and collapse)]
+    return Verdict(observed, sufficient, necessary, len(deciding), sum(map(bool, deciding)))
 
 
-def activations(dead: Mapping[str, int], runs: int) -> Finding:
-    """x: how many of so many runs at kappa = 10 hold no information, by activation."""
-    told = ", ".join(f"{name}: {count} of {runs} without information" for name, count in dead.items())
-    return Finding("x: activation functions at kappa 10", None, None, told)
-
-
-def zero(places: Sequence[float]) -> Finding:
-    """xi: t of the image of z = 0 at kappa = 10."""
-    told = f"z = 0 draws t = {min(places):.2f} to {max(places):.2f}"
-    return Finding("xi: the image of z = 0", None, None, told)
-
-
-def conclusion(findings: Sequence[Finding], observed: bool) -> str:
-    """The verdict on the post's observation and its guess, in three sentences."""
-    weighed = [one for one in findings if None not in (one.averaging, one.collapse)]
-    decisive = [one for one in weighed if not (one.averaging and one.collapse)]
-    ours = sum(one.collapse is True for one in decisive)
-    seen = "The observation holds" if observed else "The observation was not repeated"
-    first = f"{seen}: at the post's loss the generated image {'is' if observed else 'is not'} the average of the two."
-    if decisive and ours == len(decisive):
-        second = (
-            f"Averaged gradients are not the cause: {ours} experiments tell the two explanations apart, and all "
-            "follow the objective, which asks for the average below kappa = 1 however the gradients are taken."
-        )
-    elif decisive and all(one.averaging for one in decisive):
-        second = f"Averaged gradients remain the better explanation in all {len(decisive)} experiments that decide."
-    else:
-        second = (
-            f"Neither explanation has all of it: {ours} of {len(decisive)} deciding experiments follow the objective."
-        )
-    blocks_hold = any(one.experiment.startswith("viii") and one.collapse for one in findings)
-    third = (
-        "What is right in the guess: something is averaged, the squared error over both images, and an optimiser "
-        "averages over time, so that long blocks on one image leave that image."
-        if blocks_hold
-        else "The experiment on blocks of steps did not come out as either side predicts."
-    )
-    return f"{first} {second} {third}"
-
-
-def _sides(by_kappa: Mapping[float, Sequence[float]]) -> tuple[list[float], list[float]]:
-    below = [value for kappa, values in by_kappa.items() if kappa < 0.9 for value in values]
-    above = [value for kappa, values in by_kappa.items() if kappa >= 3 for value in values]
-    if not below or not above:
-        raise ValueError("the experiment needs kappas below 0.9 and from 3 up")
-    return below, above
-
-
-def batch_average(
-    before: Sequence[float], naive: Sequence[float], scaled: Sequence[float], *, posts_setting: bool
-) -> str:
-    """Claim 3, from the share of prior samples at the arithmetic mean, a number a pair.
-
-    ``before`` any training, after training with the ``naive`` loss, and with the ``scaled`` one. The
-    gradient is averaged over the batch in both trainings.
-    """
-    if not posts_setting:
-        return AWAY
-    if any(isnan(share) for share in (*before, *naive, *scaled)):
-        return "No verdict: a share is not a number."
-    if max(before) >= 0.5:
-        return "No verdict: the untrained decoder already draws the mean, so this recipe cannot test the claim."
-    if min(naive) < 0.95:
-        return "The observation fails: not every pair generates its average."
-    if max(scaled) < 0.5:
-        return (
-            "The observation holds, the explanation does not: gradients are averaged in both trainings, "
-            "and only the one with the naive loss generates the average."
-        )
-    undone = sum(share < 0.5 for share in scaled)
-    return (
-        f"The observation holds; the scaled loss undoes it for {undone} of {len(scaled)} pairs. "
-        "Averaged gradients remain a candidate."
-    )
+def table(decisions: Sequence[Decision]) -> pd.DataFrame:
+    """What was measured beside what was predicted, a row an experiment."""
+    rows = {}
+    for name, averaging, collapse, least, most in decisions:
+        measure, *predicted = PREDICTIONS[name]
+        words = [
+            "-" if ends is None else f"{ends[0]:.2g} to {ends[1]:.2g}: {'yes' if holds else 'no'}"
+            for ends, holds in zip(predicted, (averaging, collapse), strict=True)
+        ]
+        rows[name] = [measure, f"{least:.3g} to {most:.3g}", *words]
+    columns = ["measure", "measured", "averaging predicts", "collapse predicts"]
+    return pd.DataFrame.from_dict(rows, "index", columns=columns)
