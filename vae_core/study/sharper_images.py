@@ -199,7 +199,9 @@ def gains(rows: pd.DataFrame, measure: str) -> dict[str, Gain]:
         nearer = seeds[last] - seeds[step]
         mean, half_width = nearer.mean(), stats.t.ppf(0.975, nearer.count() - 1) * nearer.sem()
         certain = abs(mean) > half_width
-        found[step] = Gain(mean, half_width, "undecided" if not certain else "helps" if mean > 0 else "hurts")
+        found[step] = Gain(
+            float(mean), float(half_width), "undecided" if not certain else "helps" if mean > 0 else "hurts"
+        )
     return found
 
 
