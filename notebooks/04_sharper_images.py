@@ -145,9 +145,7 @@ pd.DataFrame({name: {step: f"{model.sigma:.3f}" for step, model in of.items()} f
 # the model of step 6. What comes out are the decoder's means, clipped to [0, 1], without the pixel noise.
 
 # %%
-samples = {
-    name: sharper_images.draw(one, models[name], seed=seed, components=components) for name, one in sets.items()
-}
+samples = {name: sharper_images.draw(one, models[name], seed=seed, components=components) for name, one in sets.items()}
 [f"{step}: {tuple(x.shape)}" for step, x in samples[items(data)[0]].items()][-2:]
 
 # %% [markdown]
@@ -231,9 +229,9 @@ sharper_images.score_figure(published, "; ".join(one.training.source for one in 
 sharper_images.verdict(published, "frechet")
 
 # %% [markdown]
-# **For digits the sum of squares buys the most**: 29.0 of the 41.7 that the whole ladder gains. Convolution adds 8.1 and
-# ex-post density estimation 7.1. The warm-up hurts: the encoder spreads its images while beta is small, and $N(0, I)$
-# fits them less well for it.
+# **For digits the sum of squares buys the most**: 29.0 of the 41.7 that the whole ladder gains. Convolution adds 8.1,
+# and ex-post density estimation 7.1. The warm-up hurts: the encoder spreads its images while beta is small, and
+# $N(0, I)$ fits them less well for it.
 #
 # **For photographs convolution buys the most**, 260, and ex-post density estimation 45. The sum of squares and the
 # learned sigma make it worse. A fully connected decoder that is told to care for every pixel draws noise.
