@@ -44,8 +44,8 @@
 # **What the post claims.** Nothing here: it shows blurry images and stops. It leaves open what a reader should do
 # instead.
 #
-# **What you will do.** Start from the post's recipe and climb a ladder. Each step changes one thing and keeps all
-# that came before. After each step you look at generated images and measure them, on digits and on photographs.
+# **What you will do.** Start from the post's recipe and climb a ladder. Each step changes one thing and keeps all that
+# came before. After each step you look at generated images and measure them, on digits and on photographs.
 #
 # **What you need.** Notebooks 00 and 02. The trainings here are short, about a minute on one core in all. Longer ones,
 # with three seeds, are loaded.
@@ -81,8 +81,8 @@ from vae_core.study.sweep import items, whole_numbers
 
 # %% [markdown]
 # Both sets are small on purpose: a few thousand training images and a thousand test images. A step of the ladder must
-# be judged in seconds, and the differences that matter here are large. For photographs the latent vector is longer,
-# 32 numbers instead of 10, because a photograph holds more than a digit does.
+# be judged in seconds, and the differences that matter here are large. For photographs the latent vector is longer, 32
+# numbers instead of 10, because a photograph holds more than a digit does.
 
 # %%
 sets = {name: sharper_images.load(name, images, measured) for name in items(data)}
@@ -99,13 +99,13 @@ dims = dict(zip(sets, whole_numbers(latent_dims), strict=True))
 # With a Gaussian of variance $\sigma^2$ for the pixels, the first term is the squared error over $2\sigma^2$, and a
 # constant. So $\sigma$ says how much a wrong pixel costs beside a nat of KL. That is the whole ladder's first half.
 #
-# 1. **Mean of squares**: what we take for the post's recipe. Averaging the squared error over the pixels is the same
-#    as a variance of $P/2$: 392 for a digit, where pixels lie between 0 and 1. Layers are fully connected.
+# 1. **Mean of squares**: what we take for the post's recipe. Averaging the squared error over the pixels is the same as
+#    a variance of $P/2$: 392 for a digit, where pixels lie between 0 and 1. Layers are fully connected.
 # 2. **Sum of squares**: the same error, summed. The variance is $1/2$, so an error costs $P$ times as much.
 # 3. **Learned sigma**: the variance is one more weight, trained with the others. It ends near the error that is left.
 # 4. **Convolution**: the same likelihood, another network. It looks at neighbouring pixels together.
-# 5. **Logistic**: a discretised logistic of learned width gives each of the 256 grey levels a probability. It
-#    forgives a few large errors more than a Gaussian does.
+# 5. **Logistic**: a discretised logistic of learned width gives each of the 256 grey levels a probability. It forgives
+#    a few large errors more than a Gaussian does.
 # 6. **Warm-up of beta**: beta rises from 0 to 1 in the first third of the training. The encoder may learn before it has
 #    to pay.
 # 7. **Ex-post density estimation**: nothing is trained any more. The training images are encoded, a mixture of
@@ -113,8 +113,8 @@ dims = dict(zip(sets, whole_numbers(latent_dims), strict=True))
 #
 # Step 7 is another model of z, for drawing only. The ELBO stays under $N(0, I)$, and so do reconstructions.
 #
-# Digits could also be black and white, with a Bernoulli likelihood. But that changes the data, and its numbers
-# would be of other images than those of the steps before. The logistic keeps the grey levels on both ladders.
+# Digits could also be black and white, with a Bernoulli likelihood. But that changes the data, and its numbers would be
+# of other images than those of the steps before. The logistic keeps the grey levels on both ladders.
 #
 # In the table a step names what it changes of the model's or the training's settings. All else it inherits.
 
@@ -154,8 +154,8 @@ samples = {name: sharper_images.draw(one, models[name], seed=seed, components=co
 # Each row is one step, and nothing was picked by hand. Two numbers stand beside it.
 #
 # - **Fréchet distance** of generated images to training images, in the first 50 principal components. It compares the
-#   means and the covariances of the two sets. Small means that the images vary as the data do. Test images do not
-#   reach 0 either; they are about 1 away.
+#   means and the covariances of the two sets. Small means that the images vary as the data do. Test images do not reach
+#   0 either; they are about 1 away.
 # - **Sharpness**: the log ratio of Laplacian energy to that of test images. 0 is right, below is blur, above is more
 #   edges than real images have.
 #
@@ -185,14 +185,14 @@ for name, of in models.items():
     display(sharper_images.image_rows(sets[name], "test images, rebuilt after each step", rebuilt))
 
 # %% [markdown]
-# Compare a late row here with the same row of the generated images. The reconstructions are clearly better. The
-# decoder can draw a proper digit; it was only asked at the wrong place. That is the gap that the last step closes.
+# Compare a late row here with the same row of the generated images. The reconstructions are clearly better. The decoder
+# can draw a proper digit; it was only asked at the wrong place. That is the gap that the last step closes.
 #
 # ## Claimed against measured
 #
-# One short training with one seed may be lucky. The same ladders were climbed with three seeds and seven times as
-# long, 2,191 steps each. Their results are loaded from the files that come with the package. `vae-core sweep
-# ladder_mnist` trains one of the ladders on your machine.
+# One short training with one seed may be lucky. The same ladders were climbed with three seeds and seven times as long,
+# 2,191 steps each. Their results are loaded from the files that come with the package. `vae-core sweep ladder_mnist`
+# trains one of the ladders on your machine.
 #
 # First the numbers of the likelihood itself, for digits, as means over the seeds. The ELBO and its KL are in nats per
 # image, under $N(0, I)$, on test images.
@@ -246,9 +246,9 @@ sharper_images.verdict(published, "sharpness")
 # the last step hurts: photographs end as blurred as they began, at -3.6 against -3.7. **The ladder has made better
 # photographs, and not sharp ones.**
 #
-# Three seeds are few: all can have the same sign, and it is still undecided. What a step buys also depends on the
-# steps before it. And all steps get the same number of training steps, and that is few. So a step can also win because
-# it learns faster.
+# Three seeds are few: all can have the same sign, and it is still undecided. What a step buys also depends on the steps
+# before it. And all steps get the same number of training steps, and that is few. So a step can also win because it
+# learns faster.
 #
 # Back to your prediction. The second choice is right for digits, the first for photographs, and the third is right for
 # both in part: the last step is large and costs no training. Not every step helps. Compare the two measures, too.
@@ -271,11 +271,10 @@ explore(end, first.test, still=figure)
 # %% [markdown]
 # ## Try it
 #
-# 1. **A slider.** Encode image 0, then press *Random z* a few times. Which of the drawn digits is no digit? Look at
-#    the sliders: are they further out than those of an encoded image?
+# 1. **A slider.** Encode image 0, then press *Random z* a few times. Which of the drawn digits is no digit? Look at the
+#    sliders: are they further out than those of an encoded image?
 # 2. **A parameter.** Set `components = 1`. The mixture is then one Gaussian with the mean and covariance of the
-#    posterior samples. How much of step 7 is left? Then set `latent_dims = "10,128"`: what becomes of the
-#    photographs?
+#    posterior samples. How much of step 7 is left? Then set `latent_dims = "10,128"`: what becomes of the photographs?
 # 3. **A line of code.** Put `{"half beta": {"beta": 0.5}}` in place of the `{}` beside `RUNGS`: one more step, after
 #    the warm-up. What do reconstructions gain, and what do samples from $N(0, I)$ lose?
 #
@@ -283,8 +282,8 @@ explore(end, first.test, still=figure)
 #
 # 1. No: on average they are as far out. They are elsewhere, in gaps that the encoder leaves.
 # 2. Most of it: one Gaussian corrects means, scales and correlations. For digits the other components add something,
-#    for photographs next to nothing. With 128 dimensions reconstructions of photographs hardly change, and samples
-#    from $N(0, I)$ get worse: there are more gaps to fall into.
+#    for photographs next to nothing. With 128 dimensions reconstructions of photographs hardly change, and samples from
+#    $N(0, I)$ get worse: there are more gaps to fall into.
 # 3. Reconstructions gain a little, as if sigma were smaller. Samples get worse by the Fréchet distance: the posteriors
 #    shrink, and the gaps between them grow. The mixture makes up for that.
 #
@@ -292,8 +291,8 @@ explore(end, first.test, still=figure)
 #
 # ## Further reading
 #
-# - Rybkin, Daniilidis, Levine, *Simple and effective VAE training with calibrated decoders*, arXiv 2006.13202:
-#   steps 2 and 3.
+# - Rybkin, Daniilidis, Levine, *Simple and effective VAE training with calibrated decoders*, arXiv 2006.13202: steps 2
+#   and 3.
 # - Salimans and others, arXiv 1701.05517: the discretised logistic of step 5, there with mixtures.
 # - Ghosh and others, *From variational to deterministic autoencoders*, arXiv 1903.12436: ex-post density estimation.
 # - Dai and Wipf, arXiv 1903.05789: why a second model of z helps, as in step 7.

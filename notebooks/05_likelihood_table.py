@@ -22,7 +22,7 @@
 #       epochs: 0
 #       images: 1
 #       measured: 2
-# #       samples: 1
+#       samples: 1
 #       seed: 0
 #     presets:
 #       fast:
@@ -132,9 +132,9 @@ bounds = {k: importance_weighted_bound(model, test.images, samples=k, seed=seed)
 likelihood_table.bound_figure(bounds, test)
 
 # %% [markdown]
-# The first factor of ten buys the most, and each further one buys less. Between one sample and a thousand lie some
-# five nats, as much as between this small training and a good one. Who reports an ELBO as a likelihood gives those
-# nats away. Who stops at ten samples reports a number that depends on the ten.
+# The first factor of ten buys the most, and each further one buys less. Between one sample and a thousand lie some five
+# nats, as much as between this small training and a good one. Who reports an ELBO as a likelihood gives those nats
+# away. Who stops at ten samples reports a number that depends on the ten.
 #
 # ## The same weights on grey pixels
 #
@@ -172,8 +172,8 @@ likelihood_table.table_figure(results, training.source)
 # %% [markdown]
 # ## Claimed against measured
 #
-# The distance is the one between the two dots of k = 1. The paper's other rows train with more importance samples.
-# They are another objective, which this table does not repeat.
+# The distance is the one between the two dots of k = 1. The paper's other rows train with more importance samples. They
+# are another objective, which this table does not repeat.
 
 # %%
 results[["k", "nll", "error", "negative_elbo", "active_units", "epochs", "minutes"]]
