@@ -57,7 +57,7 @@
 #
 # 1. All numbers agree, but for noise: the weights are the same.
 # 2. More samples give a lower NLL, because a single sample is a poor guess. Grey digits give about the same.
-# 3. More samples give a lower NLL. Grey digits give a quite different number, which means something else.
+# 3. More samples give a lower NLL. Grey digits give another number, which means something else.
 #
 # Write down your choice, and by how many nats the numbers will differ.
 
@@ -132,9 +132,9 @@ bounds = {k: importance_weighted_bound(model, test.images, samples=k, seed=seed)
 likelihood_table.bound_figure(bounds, test)
 
 # %% [markdown]
-# The first factor of ten buys the most, and each further one buys less. Between one sample and a thousand lie some five
-# nats, as much as between this small training and a good one. Who reports an ELBO as a likelihood gives those nats
-# away. Who stops at ten samples reports a number that depends on the ten.
+# The first factor of ten buys the most, and each further one buys less. Between one sample and a thousand lie some four
+# nats, twice as much as between the first and the last row of the paper's table. Who reports an ELBO as a likelihood
+# gives those nats away. Who stops at ten samples reports a number that depends on the ten.
 #
 # ## The same weights on grey pixels
 #
@@ -156,8 +156,9 @@ bound = {"binary": bounds[counts[-1]].value, "grey": grey_bound.value}
 pd.DataFrame({"ELBO": elbos, "bound": bound, "is a": {"binary": model.measure, "grey": on_grey.measure}}).round(1)
 
 # %% [markdown]
-# The numbers of the second row look like likelihoods, and they are tens of nats away from those of the first. Nothing
-# but the last column says that they answer another question. Papers have been compared across this line.
+# The second row looks like a likelihood, and it is only some three nats away from the first. That is worse than a wild
+# number: nothing but the last column says that it answers another question. And three nats are more than all rows of
+# the paper's table lie apart.
 #
 # ## The table
 #

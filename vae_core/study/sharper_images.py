@@ -197,7 +197,8 @@ def gains(rows: pd.DataFrame, measure: str) -> dict[str, Gain]:
     found = {}
     for last, step in pairwise(seeds):
         nearer = seeds[last] - seeds[step]
-        mean, half_width = nearer.mean(), stats.t.ppf(0.975, nearer.count() - 1) * nearer.sem()
+        mean, known = nearer.mean(), math.isfinite(nearer.sum(skipna=False))
+        half_width = stats.t.ppf(0.975, len(nearer) - 1) * nearer.sem() if known else math.nan
         certain = abs(mean) > half_width
         found[step] = Gain(
             float(mean), float(half_width), "undecided" if not certain else "helps" if mean > 0 else "hurts"
