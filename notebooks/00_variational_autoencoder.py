@@ -35,13 +35,9 @@
 # **What the post says.** An encoder turns an image into two vectors: means and deviations of independent normal
 # variables. A sample from them goes through a decoder and becomes an image.
 #
-# **What you will do.** Write exactly that, in four small pieces. Train it on digits in under half a minute. Compute by
-# hand the number that training improves. Then check that the package `vae_core`, which the other notebooks use,
-# computes the same number.
+# **What you will do.** Write exactly that, in four small pieces. Train it on digits in under half a minute. Then check
+# that the package `vae_core`, which the other notebooks use, computes the same number.
 #
-# **What you need.** Some Python, and what a normal distribution is. The data are fetched once.
-
-# %% [markdown]
 # ## Your prediction
 #
 # The decoder will be trained on samples *near* each image's mean vector, never on the vector itself. After training,
@@ -70,8 +66,7 @@ from vae_core.study.likelihood_table import traversals
 from vae_core.study.sweep import Images
 
 # %% [markdown]
-# An image is a tensor of whole numbers from 0 to 255: channels, height, width. A set of them has the number of images
-# in front. Divided by 255 a pixel is a grey level from 0, black, to 1, white.
+# An image is a tensor of whole numbers: channels, height, width. Divided by 255 a pixel is a grey level from 0 to 1.
 
 # %%
 training, test = Images(data, images).load(), Images(data).load("test")
@@ -83,14 +78,11 @@ training.images.shape, test.images.shape
 # The pixels go in, 784 for a digit. 400 hidden units look at them. Out come `2 * latent_dim` numbers: the first half
 # are the means $\mu$, the second half the logarithms of the deviations $\sigma$. The logarithm may be any number; its
 # exponential is always positive, as a deviation must be.
-#
-# Untrained as it is, the encoder already gives each of four images its two vectors.
 
 # %%
 torch.manual_seed(seed)
 shape, pixels = tuple(training.images.shape[1:]), training.images[0].numel()
 encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, 400), nn.ReLU(), nn.Linear(400, 2 * latent_dim))
-
 x = training.images[:4] / 255
 mean, log_deviation = encoder(x).chunk(2, dim=1)
 mean.shape, log_deviation.shape
@@ -102,9 +94,8 @@ mean.shape, log_deviation.shape
 #
 # $$z = \mu + \sigma \epsilon, \qquad \epsilon \sim N(0, 1)$$
 #
-# Written this way, the randomness stands outside. The gradient can flow through $\mu$ and $\sigma$ back into the
-# encoder, which would be impossible if the sample came out of a black box. This is the *reparameterisation trick*. It
-# is the one idea without which none of this can be trained.
+# Written this way, the randomness stands outside, and the gradient can flow through $\mu$ and $\sigma$ back into the
+# encoder. This *reparameterisation trick* is the one idea without which none of this can be trained.
 
 # %%
 epsilon = torch.randn(4, latent_dim)
@@ -136,11 +127,10 @@ decoder(z).shape
 # B). It is 0 where the mean is 0 and the deviation 1: such a dimension says nothing about the image, and costs nothing.
 #
 # Both terms are **sums**: over the pixels, over the latent dimensions. The unit is nats per image. If one of the two is
-# averaged instead, the balance between them shifts by a factor of hundreds. Notebooks 02 and 03 are about what happens
-# then.
+# averaged instead, the balance between them shifts by a factor of hundreds. Notebooks 02 and 03 show what happens then.
 #
-# MNIST's pixels are grey, not on or off. The cross-entropy still works as a loss, but it is no longer a likelihood, so
-# these numbers must not be compared with those of papers that use binary pixels.
+# MNIST's pixels are grey, not on or off. The cross-entropy still works as a loss, but it is no likelihood then, and not
+# to be compared with those of papers that use binary pixels.
 
 
 # %%
@@ -155,62 +145,53 @@ def elbo_by_hand(x, epsilon):
 elbo_by_hand(x, epsilon)
 
 # %% [markdown]
-# Four numbers, one an image, near $-784 \log 2$, which is -543. That is what a decoder scores that has no idea and
-# gives every pixel one half.
+# Four numbers, one an image, near $-784 \log 2$, or -543: the score of a decoder that gives every pixel one half.
 #
 # ## Training
 #
-# A few lines. Shuffle, take 128 images, make the mean ELBO larger, repeat. Watch how far the first pass over the images
-# comes, and how little the later ones add.
+# A few lines. Shuffle, take 128 images, make the mean ELBO larger, repeat. Watch how little the later passes add.
 
 # %%
 optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=2e-3)
 for epoch in range(epochs):
-    total = 0.0
     for chosen in torch.randperm(len(training.images)).split(128):
         x = training.images[chosen] / 255
         loss = -elbo_by_hand(x, torch.randn(len(x), latent_dim)).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        total += loss.item() * len(x)
-    print(f"epoch {epoch + 1}: ELBO {-total / len(training.images):.1f} nats per image")
+    print(f"epoch {epoch + 1}: ELBO {-loss.item():.1f} nats per image, over the last {len(x)}")
 
 # %% [markdown]
 # ## What comes out
 #
-# Top: test images, which training has never seen. Middle: each of them encoded to its mean vector and decoded again.
-# Bottom: no image at all, only `latent_dim` standard normal numbers each, decoded. This block is what you predicted.
+# Top: test images, which training has never seen. Middle: each encoded to its mean vector and decoded again. Bottom: no
+# image at all, only `latent_dim` standard normal numbers each, decoded. This block is what you predicted.
 
 # %%
 with torch.no_grad():
     x = test.images[:16] / 255
     rebuilt = torch.sigmoid(decoder(encoder(x).chunk(2, dim=1)[0]))
     generated = torch.sigmoid(decoder(torch.randn(24, latent_dim)))
-
 blocks = {"Test images": x, "Their reconstructions": rebuilt, "Generated from standard normal noise": generated}
 figure = image_sections("A first VAE", [Section(label, block) for label, block in blocks.items()])
 alt = f"16 test images from {test.title}, their reconstructions, which lose some detail, and 24 generated images."
 save(figure, "first_vae", alt=alt, caption="A VAE in plain torch, trained live.", source=training.source)
 
 # %% [markdown]
-# Most of the generated images are digits, and none of them was in the data. Some are between two digits: a 4 that wants
-# to be a 9. Every image is a little blurred. The decoder gives a probability for each pixel by itself, so where it is
-# unsure of a stroke's place it draws all places at once, in grey.
+# Most of the generated images are digits, and some are between two: a 4 that wants to be a 9. All are a little blurred.
+# The decoder gives a probability for each pixel by itself: unsure of a stroke's place, it draws all places, in grey.
 #
 # ## The same, from the package
 #
 # `vae_core.VAE` has the same two networks. Copy the weights into it, give it the same images and the same noise, and
-# compare its ELBO with the one by hand. Only the decoder's last bias has another name there: it is called
-# `output_bias`, and has the shape of an image.
+# compare its ELBO with the one by hand. Only the decoder's last bias has another name there.
 
 # %%
 model = VAE(VAEConfig(shape, latent_dim, hidden=(400,), likelihood="bernoulli"))
 model.encoder.load_state_dict(encoder.state_dict())
 model.decoder.load_state_dict(decoder.state_dict(), strict=False)  # all but the last bias
 model.output_bias.data = decoder[2].bias.detach().view(shape)
-
-# %%
 x = test.images[:1000] / 255
 epsilon = torch.randn(len(x), latent_dim)
 with torch.no_grad():
@@ -219,38 +200,32 @@ torch.testing.assert_close(packaged, by_hand, rtol=1e-5, atol=1e-3)
 (by_hand - packaged).abs().max()
 
 # %% [markdown]
-# That is the largest difference over 1,000 images, in nats. What is left is rounding. Had there been more, the cell
-# would have failed.
+# That is the largest difference over 1,000 images, in nats: rounding. Had there been more, the cell would have failed.
 #
 # ## Claimed against measured
 #
-# The mean of both over the same test images, and its standard error:
+# The mean of both over the same test images. Its standard error is about one nat.
 
 # %%
 results = {"by hand": by_hand.mean().item(), "package": packaged.mean().item()}
 common = {"unit": "nats per image (Bernoulli, grey pixels)", "standard_error": by_hand.std().item() / len(x) ** 0.5}
 common |= {"seeds": 1, "images": len(x), "source": training.source, "tolerance": 2.0}
-save_results(
-    "00_variational_autoencoder",
-    [{"claim": f"test ELBO, {who}", "value": value, **common} for who, value in results.items()],
-)
-{who: round(value, 1) for who, value in results.items()} | {"standard error": round(common["standard_error"], 1)}
+claims = [{"claim": f"test ELBO, {who}", "value": value, **common} for who, value in results.items()]
+save_results("00_variational_autoencoder", claims)
+results
 
 # %% [markdown]
 # **Verdict.** The post's description is complete: encoder, two vectors, a sample, a decoder, and one objective are all
 # it takes. If the third block above shows digits, the third prediction was right. The price term keeps the encoder's
 # normals close to standard normals, so standard normal noise lands where the decoder has been trained.
-
-# %% [markdown]
+#
 # ## Explore
 #
 # One slider a latent dimension, the most used first, each with the nats that it costs. Press a test image to start from
-# it, then move away from it. The images are decoded in your browser. Without a kernel you see a picture instead: along
-# each row one dimension goes from -2 to 2, and all others stay at 0.
+# it, then move away from it. Without a kernel you see a picture: along each row one dimension goes from -2 to 2.
 
 # %%
-title, caption = "The most used dimensions, from -2 to 2", "What single latent dimensions draw."
-figure = traversals(model, test, "first_vae_traversals", title=title, caption=caption, dimensions=6)
+figure = traversals(model, test, "first_vae_traversals", title="The most used dimensions, from -2 to 2", dimensions=6)
 explore(model, test, still=figure)
 
 # %% [markdown]
@@ -263,10 +238,9 @@ explore(model, test, still=figure)
 #
 # <details><summary>Answers</summary>
 #
-# 1. A dimension with almost no KL has an encoder output near N(0, 1) for every image. It carries no information, so the
-#    decoder has learned to ignore it.
+# 1. A dimension with almost no KL is near N(0, 1) for every image. The decoder has learned to ignore it.
 # 2. The reconstruction. Two numbers cannot say as much about an image as ten. The KL even falls.
-# 3. All the same grey blur. The reconstruction term became smaller by the number of pixels, 784, and encoding anything
+# 3. All the same grey blur. The reconstruction term became smaller by 784, the number of pixels, and encoding anything
 #    no longer pays. Notebook 03 proves it for squared error.
 #
 # </details>
@@ -274,4 +248,3 @@ explore(model, test, still=figure)
 # ## Further reading
 #
 # - Kingma and Welling, *Auto-Encoding Variational Bayes*, arXiv 1312.6114: the original.
-# - Notebook 01 asks how many latent dimensions one needs.

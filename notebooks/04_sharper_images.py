@@ -264,8 +264,8 @@ sharper_images.verdict(published, "sharpness")
 
 # %%
 first, end = sets[items(data)[0]], list(models[items(data)[0]].values())[-1]
-title, caption = "The end of the ladder: the most used dimensions, from -2 to 2", "What single dimensions draw."
-figure = likelihood_table.traversals(end, first.test, "ladder_traversals", title=title, caption=caption, dimensions=5)
+title = "The end of the ladder: the most used dimensions, from -2 to 2"
+figure = likelihood_table.traversals(end, first.test, "ladder_traversals", title=title, dimensions=5)
 explore(end, first.test, still=figure)
 
 # %% [markdown]

@@ -212,9 +212,8 @@ held_out[["nll", "epochs", "batch_size", "learning_rate", "nll_samples"]]
 # dimensions goes from -2 to 2, all others stay at 0.
 
 # %%
-title, caption = "The most used of 50 dimensions, from -2 to 2", "What single dimensions draw, after a few epochs."
-name = "likelihood_table_traversals"
-figure = likelihood_table.traversals(model, test, name, title=title, caption=caption, dimensions=4)
+title = "The most used of 50 dimensions, from -2 to 2"
+figure = likelihood_table.traversals(model, test, "likelihood_table_traversals", title=title, dimensions=4)
 explore(model, test, still=figure)
 
 # %% [markdown]

@@ -85,6 +85,6 @@ def test_traversals_draw_the_most_used_dimensions_first(tmp_path: Path, monkeypa
         model.encoder[-1].weight.zero_()
         model.encoder[-1].bias.zero_()
         model.encoder[-1].bias[7], model.encoder[-1].bias[4] = 3.0, 2.0  # means far from the prior's
-    saved = likelihood_table.traversals(model, images(3), "walk", title="t", caption="c", dimensions=2)
+    saved = likelihood_table.traversals(model, images(3), "walk", title="t", dimensions=2)
     assert "latent dimension of [7, 4] goes from -2 to 2" in saved.alt
     assert (tmp_path / "walk.png").exists()

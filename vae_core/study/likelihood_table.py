@@ -45,13 +45,15 @@ def bound_figure(bounds: Mapping[int, Mean], images: ImageSet) -> Saved:
     return save(figure, "bound_samples", alt=alt, caption=caption, source=images.source, svg=True)
 
 
-def traversals(model: VAE, images: ImageSet, name: str, *, title: str, caption: str, dimensions: int) -> Saved:
+def traversals(model: VAE, images: ImageSet, name: str, *, title: str, dimensions: int) -> Saved:
     """What the most used dimensions draw, one at a time, from -2 to 2, all others 0."""
     used = kl_by_dimension(model, images.images[:2000]).argsort(descending=True)[:dimensions].tolist()
     walk = traverse(model, used, torch.linspace(-2, 2, 8))
     rows = [Section(f"z[{i}], all others 0", row) for i, row in zip(used, walk, strict=True)]
     alt = f"Rows of eight images: along each row one latent dimension of {used} goes from -2 to 2."
-    return save(image_sections(title, rows), name, alt=alt, caption=caption, source=images.source)
+    return save(
+        image_sections(title, rows), name, alt=alt, caption="What single dimensions draw.", source=images.source
+    )
 
 
 def load_results() -> tuple[pd.DataFrame, pd.DataFrame]:

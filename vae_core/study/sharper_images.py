@@ -24,8 +24,6 @@ from vae_core.study.sweep import Images, Point, Row, load_sweep, yardsticks_of
 from vae_core.train import TrainConfig
 
 Rungs = Mapping[str, Row]  # the changes of the configs, by step
-Recipe = tuple[str, VAEConfig, TrainConfig]
-
 RUNGS: Rungs = {
     "mean of squares": {},
     "sum of squares": {"sigma": math.sqrt(1 / 2)},
@@ -44,8 +42,8 @@ _OF_LADDER = {
 }
 
 
-def recipes(images: Tensor, latent_dim: int, steps: int, seed: int, rungs: Rungs = RUNGS) -> Iterator[Recipe]:
-    """Each rung's name and configs on uint8 ``(N, C, H, W)`` images, with the changes of all rungs before it.
+def recipes(images: Tensor, latent_dim: int, steps: int, seed: int, rungs: Rungs = RUNGS) -> Iterator[tuple]:
+    """Each rung's name, VAEConfig and TrainConfig on uint8 ``(N, C, H, W)`` images, with all changes before it.
 
     It starts from a Gaussian of variance P/2 for P pixel values an image, the mean of squares. Each takes whole passes
     over the images, in batches of 16, until there are ``steps``.
@@ -91,7 +89,7 @@ def load(name: str, images: int, measured: int) -> Yardsticks:
 def train(data: Yardsticks, latent_dim: int, steps: int, seed: int, rungs: Rungs) -> dict[str, VAE]:
     """The model of each rung, by :func:`recipes`."""
     configs = recipes(data.training.images, latent_dim, steps, seed, rungs)
-    return {step: fit(model, how, data.training, cache=runs_folder()).model for step, model, how in configs}
+    return {step: fit(*both, data.training, cache=runs_folder()).model for step, *both in configs}
 
 
 def draw(data: Yardsticks, models: Mapping[str, VAE], *, seed: int, components: int) -> dict[str, Tensor]:
@@ -137,8 +135,8 @@ def _ladder(latent_dim: int, name: str, changes: Row) -> list[Point]:
     """The trainings of a published ladder: three seeds, 2,000 steps or a few more."""
     data = Images(name, 5000)._replace(**changes)
     images = data.load().images
-    climbs = [recipes(images, latent_dim, 2000, seed) for seed in (0, 1, 2)]
-    return [Point({"step": step}, data, *configs) for climb in climbs for step, *configs in climb]
+    rungs = (rung for seed in (0, 1, 2) for rung in recipes(images, latent_dim, 2000, seed))
+    return [Point({"step": step}, data, *configs) for step, *configs in rungs]
 
 
 def _measure_ladder(point: Point, run: Run) -> list[Row]:
@@ -187,7 +185,7 @@ class Gain(NamedTuple):
     """What a step buys, in a measure whose ideal is 0."""
 
     nearer: float  # by how much it comes nearer to 0, mean over the seeds
-    half_width: float  # of the 95% interval of that mean, by Student's t; nan for one seed
+    half_width: float  # of the 95% interval of that mean, by Student's t
     decision: Literal["helps", "hurts", "undecided"]  # the last where the interval holds 0
 
 
@@ -208,6 +206,5 @@ def gains(rows: pd.DataFrame, measure: str) -> dict[str, Gain]:
 
 def verdict(published: Mapping[str, pd.DataFrame], measure: str) -> pd.DataFrame:
     """The :class:`Gain` of each step on both ladders in ``frechet`` or ``sharpness``."""
-    of_ladders = {title: gains(rows, measure) for title, rows in published.items()}
-    tables = [pd.DataFrame.from_dict(of_steps, "index", columns=Gain._fields) for of_steps in of_ladders.values()]
-    return pd.concat(tables, axis=1, keys=list(of_ladders)).round(2)
+    of = {title: pd.DataFrame(gains(rows, measure), Gain._fields).T for title, rows in published.items()}
+    return pd.concat(of, axis=1).infer_objects().round(2)
