@@ -149,7 +149,8 @@ elbo_by_hand(x, epsilon)
 #
 # ## Training
 #
-# A few lines. Shuffle, take 128 images, make the mean ELBO larger, repeat. Watch how little the later passes add.
+# A few lines. Shuffle, take 128 images, make the mean ELBO larger, repeat. Each line printed is the ELBO of one batch,
+# and jumps by a few nats.
 
 # %%
 optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=2e-3)
@@ -179,7 +180,7 @@ alt = f"16 test images from {test.title}, their reconstructions, which lose some
 save(figure, "first_vae", alt=alt, caption="A VAE in plain torch, trained live.", source=training.source)
 
 # %% [markdown]
-# Most of the generated images are digits, and some are between two: a 4 that wants to be a 9. All are a little blurred.
+# Many of the generated images are digits, and others are between two: a 4 that wants to be a 9. All are blurred a bit.
 # The decoder gives a probability for each pixel by itself: unsure of a stroke's place, it draws all places, in grey.
 #
 # ## The same, from the package
@@ -216,8 +217,8 @@ results
 
 # %% [markdown]
 # **Verdict.** The post's description is complete: encoder, two vectors, a sample, a decoder, and one objective are all
-# it takes. If the third block above shows digits, the third prediction was right. The price term keeps the encoder's
-# normals close to standard normals, so standard normal noise lands where the decoder has been trained.
+# it takes. The third prediction is right: the price term keeps the encoder's normals close to standard normals, so
+# standard normal noise lands where the decoder has been trained.
 #
 # ## Explore
 #

@@ -94,8 +94,7 @@ sets = {name: sharper_images.load(name, images, measured) for name in items(data
 # 2. **Sum of squares**: the same error, summed. The variance is $1/2$, so an error costs $P$ times as much.
 # 3. **Learned sigma**: the variance is one more weight, trained with the others. It ends near the error that is left.
 # 4. **Convolution**: the same likelihood, another network. It looks at neighbouring pixels together.
-# 5. **Logistic**: a discretised logistic of learned width gives each of the 256 grey levels a probability. It forgives
-#    a few large errors more.
+# 5. **Logistic**: a discretised logistic of learned width gives each of the 256 grey levels a probability.
 # 6. **Warm-up of beta**: beta rises from 0 to 1 in the first third of the training. The encoder learns before it pays.
 # 7. **Ex-post density estimation**: nothing is trained any more. The training images are encoded, a mixture of
 #    Gaussians is fitted to where they land, and z is drawn from that mixture instead of $N(0, I)$.
