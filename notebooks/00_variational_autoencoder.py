@@ -149,7 +149,7 @@ elbo_by_hand(x, epsilon)
 #
 # ## Training
 #
-# Shuffle, take 128 images, make the mean ELBO larger, repeat. Each line is the ELBO of one batch, and jumps by some nats.
+# Shuffle, take 128 images, make the mean ELBO larger, repeat. Each line is one batch's ELBO, and jumps by some nats.
 
 # %%
 optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=2e-3)
