@@ -89,7 +89,7 @@ def load(name: str, images: int, measured: int) -> Yardsticks:
 def train(data: Yardsticks, latent_dim: int, steps: int, seed: int, rungs: Rungs) -> dict[str, VAE]:
     """The model of each rung, by :func:`recipes`."""
     configs = recipes(data.training.images, latent_dim, steps, seed, rungs)
-    return {step: fit(*both, data.training, cache=runs_folder()).model for step, *both in configs}
+    return {step: fit(model, how, data.training, cache=runs_folder()).model for step, model, how in configs}
 
 
 def draw(data: Yardsticks, models: Mapping[str, VAE], *, seed: int, components: int) -> dict[str, Tensor]:
