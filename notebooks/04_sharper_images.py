@@ -139,9 +139,9 @@ for name, one in sets.items():
     display(sharper_images.sample_figure(one, samples, name))
 
 # %% [markdown]
-# The first row is one image, drawn again and again: the average of the training set. The model has no reason to encode
-# anything, and notebook 03 proves why. For digits each row below is clearer. For photographs the fully connected layers
-# draw grain, and convolution takes it away. All of it stays a blur, in so short a training.
+# The first row is all but one image, drawn again and again: the average of the training set. The model has no reason to
+# encode anything, and notebook 03 proves why. Digits get strokes, then edges. For photographs the fully connected
+# layers draw grain, and convolution takes it away. All of it stays a blur, in so short a training.
 #
 # ## Reconstructions
 #
@@ -155,8 +155,8 @@ for name, of in models.items():
     display(sharper_images.image_rows(sets[name], "test images, rebuilt after each step", rebuilt))
 
 # %% [markdown]
-# Compare the last row here with the same step among the generated images. The reconstructions are better: the decoder
-# was only asked at the wrong places. That is the gap that ex-post density estimation closes.
+# For digits, compare the last row here with the same step among the generated images. The reconstructions are better:
+# the decoder was only asked at the wrong places. That is the gap that ex-post density estimation closes.
 #
 # ## Claimed against measured
 #

@@ -152,7 +152,7 @@ def test_a_figure_of_samples_holds_both_numbers_of_every_step(climb: tuple) -> N
     with Image.open(folder / "ladder_digits.png") as image:
         facts = dict(image.info)
     distance = data.frechet("pca", samples[EX_POST]).distance
-    assert f"{EX_POST}: Fréchet {distance:.1f}, sharpness " in facts["Description"]
+    assert f"ex-post density: Fréchet {distance:.1f}, sharpness " in facts["Description"]
     assert all(f"{step}: Fréchet" in facts["Description"] for step in RUNGS)
     assert facts["Source"] == data.training.source
     assert "80 training images" in facts["Comment"]

@@ -112,7 +112,7 @@ def sample_figure(data: Yardsticks, samples: Mapping[str, Tensor], name: str) ->
     rows = {}
     for step, x in samples.items():
         frechet, sharpness = data.frechet("pca", x).distance, quality.sharpness(x, data.test.images / 255)
-        rows[f"{step}: Fréchet {frechet:.1f}, sharpness {sharpness:.1f}"] = x
+        rows[f"{step.removesuffix(' estimation')}: Fréchet {frechet:.1f}, sharpness {sharpness:.1f}"] = x
     figure = image_rows(data, "images drawn after each step", rows)
     alt = f"Rows of generated images ({data.training.title}) after each step of the ladder. {'; '.join(rows)}."
     caption = f"Each step keeps those before it. {len(data.training.images):,} training images, one seed."
