@@ -51,9 +51,8 @@ def traversals(model: VAE, images: ImageSet, name: str, *, title: str, dimension
     walk = traverse(model, used, torch.linspace(-2, 2, 8))
     rows = [Section(f"z[{i}], all others 0", row) for i, row in zip(used, walk, strict=True)]
     alt = f"Rows of eight images: along each row one latent dimension of {used} goes from -2 to 2."
-    return save(
-        image_sections(title, rows), name, alt=alt, caption="What single dimensions draw.", source=images.source
-    )
+    figure, caption = image_sections(title, rows), "What single dimensions draw."
+    return save(figure, name, alt=alt, caption=caption, source=images.source)
 
 
 def load_results() -> tuple[pd.DataFrame, pd.DataFrame]:
