@@ -7,7 +7,6 @@ from torch import nn
 from vae_core.latent import encode_means, kl_by_dimension, plane, traverse
 from vae_core.metrics import evaluate
 from vae_core.model import VAE, VAEConfig
-from vae_core.study.sharper_images import sample_mixture
 
 
 def latent_is_image(latent_dim=2):
@@ -81,51 +80,3 @@ def test_plane_draws_means():
 def test_plane_needs_two_dimensions(latent_dim):
     with pytest.raises(ValueError, match=f"latent_dim 2, not {latent_dim}"):
         plane(latent_is_image(latent_dim), 3, 2.0)
-
-
-def two_clusters(n):
-    """Images that the encoder of latent_is_image puts around (0, 0) and (1, 2), with hardly any deviation."""
-    images = some_images(n) // 64  # grey levels 0 to 3
-    images[::2] += 252
-    model = latent_is_image()
-    model.encoder[1].bias.data = torch.tensor([0.0, 0.0, -6.0, -6.0])
-    return model, images
-
-
-def test_a_mixture_draws_where_the_posteriors_are_and_the_prior_is_not():
-    model, images = two_clusters(400)
-    drawn = sample_mixture(model, images, 600, components=2, seed=1).flatten(1)
-    centres = torch.tensor([[0.0, 0.0], [1.0, 2.0]])
-    near = torch.cdist(drawn, centres).min(1)
-    assert near.values.max() < 0.2
-    assert 200 < near.indices.sum() < 400  # both, about equally
-    assert near.indices[:50].unique().numel() == 2  # and not one after the other
-    assert (torch.cdist(model.sample(600, seed=1).flatten(1), centres).min(1).values > 0.2).double().mean() > 0.9
-
-
-def test_one_component_has_the_moments_of_the_posterior_samples_not_of_their_means():
-    model, images = two_clusters(1500)
-    model.encoder[1].bias.data[2:] = 0.0  # deviations of 1 around each mean
-    drawn = sample_mixture(model, images, 20000, components=1).flatten(1)
-    means = encode_means(model, images)
-    torch.testing.assert_close(drawn.mean(0), means.mean(0), atol=0.1, rtol=0)
-    torch.testing.assert_close(drawn.T.cov(), means.T.cov() + torch.eye(2), atol=0.15, rtol=0)
-
-
-def test_a_mixture_depends_on_its_seed_alone_and_leaves_torch_and_numpy_alone():
-    import numpy as np
-
-    model, images = two_clusters(100)
-    before = torch.get_rng_state(), np.random.get_state()[1]  # noqa: NPY002
-    one = sample_mixture(model, images, 50, components=3, seed=1)
-    assert torch.equal(sample_mixture(model, images, 50, components=3, seed=1), one)
-    assert not torch.equal(sample_mixture(model, images, 50, components=3, seed=2), one)
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
-    assert not one.requires_grad
-
-
-def test_a_mixture_needs_an_image_a_component():
-    model, images = two_clusters(4)
-    with pytest.raises(ValueError, match="5 components needs as many images, not 4"):
-        sample_mixture(model, images, 10, components=5)

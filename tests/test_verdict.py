@@ -6,8 +6,6 @@ import pytest
 
 from vae_core.study.cifar_blur import CHANGES, Part, blur_parts, blur_sources, cifar_blur
 from vae_core.study.latent_dimension import Level, enough, latent_dimension, latent_sweep, over_seeds
-from vae_core.study.sharper_images import ladder
-from vae_core.study.sweep import AWAY
 
 CERTAIN, UNSURE = {2: 0.5, 4: 0.5, 10: 0.5}, {2: 50.0, 4: 50.0, 10: 50.0}
 
@@ -243,45 +241,3 @@ def test_what_was_not_measured_has_no_verdict() -> None:
     assert cifar_blur({25: math.nan}, {25: 0.0}, posts_setting=True).startswith("No verdict")
     one_seed = {"likelihood": KEEPS, "reconstructions": levels(5, 4, 3, 2, 1, error=math.nan), "samples": KEEPS}
     assert latent_sweep(one_seed, posts_setting=True).startswith("No verdict: it takes two seeds")
-
-
-def test_ladder_names_what_bought_the_most_what_helped_nothing_and_hurt():
-    scores = {
-        "start": [10.0, 10.2, 9.8],
-        "small": [9.0, 9.25, 8.75],
-        "big": [4.0, 4.2, 3.8],
-        "noise": [3.0, 5.2, 3.8],
-        "worse": [6.0, 8.2, 6.8],
-    }
-    assert ladder(scores, "D", posts_setting=True) == (
-        "D goes from 10.00 to 7.00. Of the certain steps big bought the most (+5.00). Helped too: small (+1.00). "
-        "Undecided: noise (+0.00). Hurt: worse (-3.00)."
-    )
-
-
-def test_ladder_pairs_the_seeds():
-    """Seeds far apart, but each gains the same: that is known. Means alone would not tell."""
-    assert "Of the certain steps b bought the most (+1.00)." in ladder(
-        {"a": [9, 5, 1.0], "b": [8, 4, 0.0]}, "D", posts_setting=True
-    )
-    hurt = ladder({"a": [1, 1.1, 1.2], "b": [5, 5.1, 5.2]}, "D", posts_setting=True)
-    assert hurt.endswith("No step helped for certain. Hurt: b (-4.00).")
-    unpaired = ladder({"a": [9, 5, 1.0], "b": [0, 8, 4.0]}, "D", posts_setting=True)
-    assert unpaired == "D goes from 5.00 to 4.00. No step helped for certain. Undecided: b (+1.00)."
-
-
-@pytest.mark.parametrize(("gain", "known"), [(2.6, True), (2.4, False), (-2.4, False), (-2.6, True)])
-def test_ladder_decides_at_the_95_percent_interval_of_three_seeds(gain, known):
-    scores = {"a": [9.0, 9.0, 9.0], "b": [9 - gain, 8 - gain, 10 - gain]}  # standard error 0.577, times 4.3 is 2.48
-    said = ladder({"z": [20.0, 20.0, 20.0]} | scores, "D", posts_setting=True)
-    assert ("Undecided: b" in said) != known
-    assert ("Hurt: b" in said) == (known and gain < 0)
-
-
-def test_ladder_without_a_verdict():
-    assert ladder({"a": [1.0, 2.0], "b": [0.0, 0.0]}, "D", posts_setting=False) == AWAY
-    for scores in ({"a": [1.0, 2.0]}, {"a": [1.0], "b": [2.0]}, {"a": [1.0, 2.0], "b": [2.0]}, {}):
-        assert ladder(scores, "D", posts_setting=True).startswith("No verdict: it takes two steps")
-    for bad in (math.nan, math.inf):
-        said = ladder({"a": [1.0, bad], "b": [2.0, 1.0]}, "D", posts_setting=True)
-        assert said == "No verdict: a score is not a number."
