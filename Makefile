@@ -12,7 +12,7 @@ test: $(READY)  ## the whole test suite, two tests at a time
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lab: $(READY)  ## JupyterLab on notebooks/
-	VAE_CORE_DATA="$$($(BIN)/python -c 'from vae_core.sources.torchvision_files import data_root; print(data_root())')" VAE_CORE_FIGURES="$${VAE_CORE_FIGURES:-$$PWD/build/figures}" VAE_CORE_RUNS="$${VAE_CORE_RUNS:-$$PWD/build/runs}" $(BIN)/jupyter lab notebooks $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
+	VAE_CORE_DATA="$$($(BIN)/python -c 'from vae_core.sources.torchvision_files import data_root; print(data_root())')" VAE_CORE_BUILD="$${VAE_CORE_BUILD:-$$PWD/build}" VAE_CORE_RUNS="$${VAE_CORE_RUNS:-$$PWD/build/runs}" $(BIN)/jupyter lab notebooks $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
 
 check: $(READY)  ## format, lint, types, notebook pairs in sync
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/python -m pytest -q tests/test_project.py

@@ -33,7 +33,7 @@ WAYS = {
 def seconds(way: str, preset: str, root: Path) -> float:
     """The wall time of all notebooks, by one way."""
     with tempfile.TemporaryDirectory() as folder:
-        environment = os.environ | {"VAE_CORE_RUNS": f"{folder}/runs", "VAE_CORE_FIGURES": f"{folder}/figures"}
+        environment = os.environ | {"VAE_CORE_RUNS": f"{folder}/runs", "VAE_CORE_BUILD": folder}
         commands = [[str(BIN / "vae-core"), "reproduce", "--preset", preset, "--force", *WAYS[way]]]
         if way == "papermill":
             threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

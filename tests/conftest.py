@@ -78,7 +78,7 @@ torch.set_num_threads(1)  # small tensors: threads only get in each other's way
 @pytest.fixture(autouse=True)
 def _own_figures_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test writes figures into the checkout."""
-    monkeypatch.setenv("VAE_CORE_FIGURES", str(tmp_path / "figures"))
+    monkeypatch.setenv("VAE_CORE_BUILD", str(tmp_path))
     os.environ.pop("VAE_CORE_DEVICE", None)
 
 

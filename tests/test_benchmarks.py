@@ -14,7 +14,7 @@ from vae_core.model import VAE, VAEConfig
 from vae_core.train import TrainConfig, TrainState, train
 
 IMAGES = torch.randint(0, 256, (60, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-MODEL = VAEConfig((1, 8, 8), 3, (8, 8), activation="tanh", output_bias="data_mean", binarisation="afresh")
+MODEL = VAEConfig((1, 8, 8), 3, (8, 8), activation="tanh", output_bias="data_mean", binarisation="dynamic")
 CONFIG = TrainConfig(epochs=4, batch_size=10, log_every=3, device="cpu")
 
 

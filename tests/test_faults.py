@@ -50,8 +50,8 @@ def test_a_full_disk_is_named_and_the_published_set_stays(published: Path, limit
     large = """\
 import os
 from PIL import Image
-os.makedirs(os.environ["VAE_CORE_FIGURES"])
-Image.effect_noise((720, 720), 99).save(os.environ["VAE_CORE_FIGURES"] + "/large.png")
+os.makedirs(os.environ["VAE_CORE_BUILD"] + "/figures")
+Image.effect_noise((720, 720), 99).save(os.environ["VAE_CORE_BUILD"] + "/figures/large.png")
 """
     write_pair(published / "notebooks", "02_large", large, figures=("large",))
     done = subprocess.run(

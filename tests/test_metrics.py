@@ -10,7 +10,6 @@ from vae_core.likelihood import LIKELIHOODS
 from vae_core.metrics import active_units, bits_per_dimension, evaluate, importance_weighted_bound, kl_decomposition
 from vae_core.model import VAE, VAEConfig
 from vae_core.noise import noise
-from vae_core.study.batch_average import PairDistances, pair_distances
 
 
 def some_images(n, shape=(1, 8, 8), seed=0):
@@ -101,44 +100,6 @@ def test_no_image_is_refused():
 
 
 # --- where the images generated from a pair fall ---
-
-
-def test_the_exact_mean_of_a_pair_is_at_the_mean():
-    pair = some_images(2)
-    distances = pair_distances((pair.double() / 255).mean(0).float().expand(5, 1, 8, 8), pair)
-    half = (pair.double() / 255).diff(dim=0).square().mean().item() / 4  # half the way, squared
-    assert distances.share_at_mean() == 1
-    assert distances.to_mean.tolist() == pytest.approx([0] * 5, abs=1e-12)
-    assert distances.to_nearer.tolist() == pytest.approx([half] * 5, rel=1e-5)
-
-
-@pytest.mark.parametrize("which", [0, 1])
-def test_one_image_of_a_pair_is_not_at_the_mean(which):
-    pair = some_images(2)
-    distances = pair_distances(pair[which : which + 1].float() / 255, pair)
-    assert distances.share_at_mean() == 0
-    assert distances.to_nearer.item() == 0
-    assert distances.to_mean.item() == pytest.approx((pair.double() / 255).diff(dim=0).square().mean().item() / 4)
-
-
-def test_share_at_mean_compares_with_a_ratio():
-    distances = PairDistances(torch.tensor([0.0, 0.9, 1.1, 5.0]), torch.tensor([10.0, 10.0, 10.0, 10.0]))
-    assert distances.share_at_mean() == 0.5
-    assert distances.share_at_mean(ratio=0.2) == 0.75
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 8, 8), (3, 1, 8, 8), (2, 3, 8, 8), (2, 1, 8, 7)], ids=str)
-def test_what_is_not_a_pair_of_such_images_is_refused(shape):
-    with pytest.raises(ValueError, match="a pair of images like"):
-        pair_distances(torch.rand(5, 1, 8, 8), torch.zeros(shape, dtype=torch.uint8))
-
-
-def test_only_bytes_are_images() -> None:
-    images = torch.rand(2, 1, 8, 8)
-    with pytest.raises(ValueError, match="must be uint8"):
-        evaluate(VAE(VAEConfig((1, 8, 8))), images)
-    with pytest.raises(ValueError, match="must be uint8"):
-        pair_distances(images, images)
 
 
 def test_a_model_in_double_precision_is_measured_in_it() -> None:

@@ -100,7 +100,7 @@ def publish_drawn(root: Path, drawn: str, preset: str = "post", sweeps: dict | N
     [notebook] = declared.find_notebooks(root)
     picture = image_sections("T", [Section("", torch.full((1, 1, 4, 4), 0.5))])
     save(picture, "figure_1", alt="alt", caption="caption", source=f"{drawn}: so many images")
-    content = (Path(os.environ["VAE_CORE_FIGURES"]) / "figure_1.png").read_bytes()
+    content = (Path(os.environ["VAE_CORE_BUILD"]) / "figures" / "figure_1.png").read_bytes()
     outcome = Outcome(notebook, notebook.parameters, fresh.inputs(notebook.code, notebook.parameters, {}))
     publish(outcome, {"figure_1.png": content}, sweeps or {}, root, preset, None, False, quietly)
     return outcome
@@ -145,7 +145,7 @@ def test_full_runs_the_sweeps_first_and_notebooks_load_their_results(
     tiny = SWEEPS["cifar_blur"]._replace(make=lambda name, own: points)
     monkeypatch.setitem(SWEEPS, "tiny", tiny)
     load = 'from vae_core.study.sweep import load_sweep\nprint("rows:", len(load_sweep("tiny").rows))'
-    draw = "from PIL import Image\nimport os\nos.makedirs(os.environ['VAE_CORE_FIGURES'])"
+    draw = "from PIL import Image\nimport os\nos.makedirs(os.environ['VAE_CORE_BUILD'] + '/figures')"
     write_pair(root / "notebooks", "00_draws", draw, load, sweeps=("tiny",))
     lines: list[str] = []
     [outcome] = reproduce(checkout=root, preset="full", jobs=1, echo=lines.append)
@@ -184,9 +184,9 @@ def test_full_runs_the_sweeps_first_and_notebooks_load_their_results(
 BLANK = """\
 import os
 from PIL import Image
-os.makedirs(os.environ["VAE_CORE_FIGURES"])
+os.makedirs(os.environ["VAE_CORE_BUILD"] + "/figures")
 for name, width, colour in (("blank", 720, "white"), ("narrow", 700, "black")):
-    Image.new("RGB", (width, 9), colour).save(os.environ["VAE_CORE_FIGURES"] + f"/{name}.png")
+    Image.new("RGB", (width, 9), colour).save(os.environ["VAE_CORE_BUILD"] + f"/figures/{name}.png")
 """
 KILL = "import os, signal\nos.kill(os.getpid(), signal.{})"
 PARENT = "import psutil\npsutil.Process().parent().kill()"

@@ -89,12 +89,12 @@ def test_folders_are_those_of_where_the_user_stands(tmp_path: Path, monkeypatch,
         folder.mkdir()
     monkeypatch.chdir(stands)
     monkeypatch.setenv("HOME", str(home))
-    for name in ("VAE_CORE_RUNS", "VAE_CORE_DATA", "VAE_CORE_FIGURES", "VAE_CORE_SWEEPS"):
+    for name in ("VAE_CORE_RUNS", "VAE_CORE_DATA", "VAE_CORE_BUILD", "VAE_CORE_SWEEPS"):
         monkeypatch.setenv(name, mine)
     variables = execute._environment({"data": None, "runs": str(tmp_path / "checkout")}, tmp_path / "run")
     wanted = home / "mine" if mine.startswith("~") else stands / "mine"
     assert variables["VAE_CORE_RUNS"] == variables["VAE_CORE_DATA"] == str(wanted)
-    assert variables["VAE_CORE_FIGURES"] == str(tmp_path / "run" / "figures")
+    assert variables["VAE_CORE_BUILD"] == str(tmp_path / "run")
     assert variables["VAE_CORE_SWEEPS"] == str(tmp_path / "run" / "sweeps")
 
 

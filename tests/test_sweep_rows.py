@@ -27,6 +27,6 @@ def test_sweeps_come_from_the_folder_that_is_named_where_it_has_them(tmp_path, m
     (tmp_path / "sweep_ladder_mnist.json").write_text(json.dumps({"source": "mine", "rows": [{"x": 1}]}))
     found = sweep.load_sweep("ladder_mnist")
     assert found.rows == [{"x": 1}]
-    assert "mine" in found.told
+    assert "mine" in found.description
     with pytest.raises(ValueError, match="sweep_none"):
         sweep.load_sweep("none")

@@ -14,7 +14,7 @@ from vae_core.metrics import evaluate, importance_weighted_bound
 from vae_core.model import VAE, VAEConfig
 from vae_core.noise import noise
 from vae_core.objective import elbo
-from vae_core.study.batch_average import pair_distances
+from vae_core.study.batch_average import place
 from vae_core.train import TrainConfig, TrainingDiverged, TrainState, pick_device, train
 
 
@@ -373,9 +373,9 @@ def test_a_pair_collapses_to_its_mean_below_kappa_1_only(kappa, collapses):
     pair = some_images(2)
     squared_distance = (pair.double() / 255).diff(dim=0).square().sum().item()
     model = small(hidden=(16,), activation="tanh", sigma=math.sqrt(squared_distance / (4 * kappa)))
-    assert pair_distances(model.sample(1000, seed=0), pair).share_at_mean() == 0  # not there before training
+    assert place(model.sample(1000, seed=0), pair).share_at_mean() == 0  # not there before training
     list(train(model, pair, settings(epochs=500, batch_size=2, learning_rate=2e-2, log_every=500)))
-    share = pair_distances(model.sample(1000, seed=0), pair).share_at_mean()
+    share = place(model.sample(1000, seed=0), pair).share_at_mean()
     kl = evaluate(model, pair).kl
     if collapses:
         assert kl < 0.01

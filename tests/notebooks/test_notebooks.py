@@ -56,7 +56,7 @@ def fast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     sweep.write_text(json.dumps(facts))
     before = digests(checkout / "figures") | digests(checkout / "notebooks")
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("VAE_CORE_FIGURES", raising=False)
+        patch.delenv("VAE_CORE_BUILD", raising=False)
         outcomes = reproduce(checkout=checkout, preset="fast", jobs=2)
     yield Run(checkout, outcomes, before)
     shutil.rmtree(checkout)
@@ -99,7 +99,7 @@ def test_plain_papermill_from_any_folder_draws_the_same_bytes_and_leaves_the_pub
     fast: Run, tmp_path: Path, monkeypatch
 ) -> None:
     """The command of the README, in a folder that is not the checkout; and so a second run of one notebook."""
-    monkeypatch.delenv("VAE_CORE_FIGURES")
+    monkeypatch.delenv("VAE_CORE_BUILD")
     before = digests(CHECKOUT / "figures") | digests(CHECKOUT / "notebooks")
     output = tmp_path / "some" / "where" / "out.ipynb"
     output.parent.mkdir(parents=True)

@@ -65,20 +65,20 @@ def test_the_published_number_is_reached() -> None:
 
 
 def test_figures_say_their_numbers_and_the_claim_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VAE_CORE_FIGURES", str(tmp_path))
+    monkeypatch.setenv("VAE_CORE_BUILD", str(tmp_path))
     saved = likelihood_table.bound_figure({1: Mean(-107.26, 1.0), 100: Mean(-103.0, 1.0)}, images(3))
     assert "107.3, 103.0 nats" in saved.alt
     assert "3 binarised test images" in saved.caption
     saved = likelihood_table.table_figure(load_results()[0], "test: black")
     assert "paper, k = 1: 86.76 nats" in saved.alt
     assert "ours, k = 1, 46 min: 86.71 nats" in saved.alt
-    [claim] = json.loads((tmp_path / "data" / "05_likelihood_table.json").read_text())
+    [claim] = json.loads((tmp_path / "figures" / "data" / "05_likelihood_table.json").read_text())
     assert claim["claim"] == "test NLL, k = 1, 1150 epochs"
     assert (claim["value"], claim["standard_error"], claim["images"], claim["seeds"]) == (86.706, 0.23, 10000, 1)
 
 
 def test_traversals_draw_the_most_used_dimensions_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VAE_CORE_FIGURES", str(tmp_path))
+    monkeypatch.setenv("VAE_CORE_BUILD", str(tmp_path))
     monkeypatch.setenv("VAE_CORE_RUNS", str(tmp_path / "runs"))
     model = likelihood_table.train(images(3), 0, seed=0)
     with torch.no_grad():
@@ -87,4 +87,4 @@ def test_traversals_draw_the_most_used_dimensions_first(tmp_path: Path, monkeypa
         model.encoder[-1].bias[7], model.encoder[-1].bias[4] = 3.0, 2.0  # means far from the prior's
     saved = likelihood_table.traversals(model, images(3), "walk", title="t", dimensions=2)
     assert "latent dimension of [7, 4] goes from -2 to 2" in saved.alt
-    assert (tmp_path / "walk.png").exists()
+    assert (tmp_path / "figures" / "walk.png").exists()

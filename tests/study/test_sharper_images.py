@@ -124,13 +124,13 @@ def climb(tmp_path_factory: pytest.TempPathFactory) -> tuple[Yardsticks, dict[st
     folder = tmp_path_factory.mktemp("ladder")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VAE_CORE_RUNS", str(folder / "runs"))
-        patch.setenv("VAE_CORE_FIGURES", str(folder))
+        patch.setenv("VAE_CORE_BUILD", str(folder))
         data = sharper_images.load("digits-sample", 80, 60)
         models = sharper_images.train(data, 2, 3, 0, RUNGS)
         samples = sharper_images.draw(data, models, seed=0, components=2)
         sharper_images.sample_figure(data, samples, "digits")
         sharper_images.score_figure(sharper_images.load_published(), "of a test")
-    return data, models, samples, folder
+    return data, models, samples, folder / "figures"
 
 
 def test_every_step_draws_from_the_same_z_and_the_last_from_the_last_model(climb: tuple) -> None:

@@ -67,11 +67,21 @@ class Saved(NamedTuple):
         return self.path.read_bytes(), {"alt": self.alt}
 
 
+class _Shown(Figure):
+    """A figure that a notebook shows as it is, without a backend."""
+
+    def _repr_png_(self) -> bytes:
+        drawn = io.BytesIO()
+        with styled():
+            self.savefig(drawn, format="png", metadata={"Software": None})
+        return drawn.getvalue()
+
+
 def titled(title: str, height: float, *, gap: int) -> tuple[Figure, int]:
     """A white figure: a wrapped title, ``gap`` pixels and ``height`` pixels; and where these begin, from the top."""
     lines = wrap(title, 46)
     top = MARGIN + (TEXT + 12) * len(lines) + gap
-    figure = Figure(figsize=(WIDTH / DPI, (top + height) / DPI), dpi=DPI, facecolor="white")
+    figure = _Shown(figsize=(WIDTH / DPI, (top + height) / DPI), dpi=DPI, facecolor="white")
     for i, line in enumerate(lines):
         text_at(figure, MARGIN, MARGIN + (TEXT + 12) * i, line, top + height, size=TEXT + 3, weight="bold")
     return figure, top

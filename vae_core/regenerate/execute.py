@@ -133,7 +133,7 @@ def _environment(task: dict[str, Any], folder: Path) -> dict[str, str]:
     runs = os.environ.get("VAE_CORE_RUNS") or task["runs"] or folder / "runs"
     variables = dict.fromkeys(("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"), str(folder / "jupyter"))
     variables |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(THREADS))
-    variables |= {"VAE_CORE_FIGURES": str(folder / "figures"), "VAE_CORE_SWEEPS": str(folder / "sweeps")}
+    variables |= {"VAE_CORE_BUILD": str(folder), "VAE_CORE_SWEEPS": str(folder / "sweeps")}
     variables |= {"VAE_CORE_RUNS": str(Path(runs).expanduser().resolve()), "JUPYTER_RUNTIME_DIR": str(folder)}
     variables |= {"VAE_CORE_DEVICE": "cpu", "PYTHONHASHSEED": "0", "MATPLOTLIBRC": os.devnull}
     if data:

@@ -131,7 +131,7 @@ def _sweep(
             try:
                 with open_engine(jobs, compute=True, **where) as executor:
                     cache = root / "build" / "runs"
-                    facts = sweeps.facts(SWEEPS[name], data, executor=executor, cache=cache, tell=on_point)
+                    facts = sweeps.facts(SWEEPS[name], data, executor=executor, cache=cache, on_event=on_point)
             except (RuntimeError, OSError, ValueError) as error:
                 outcome.error = f"its sweep {name}: {error}"
                 continue

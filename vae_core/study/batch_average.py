@@ -203,8 +203,8 @@ def train(
     ``draws`` latent samples of every image; ``in_turn`` it sees one image and the next step the next, N times as many
     steps. Grey levels are less ``centre`` while training, so that units do not saturate.
     """
-    model = {"hidden": (12,), "activation": "silu", "likelihood": "gaussian", "sigma": math.sqrt(0.5 / scale)} | model
-    config = VAEConfig(shape(sets[0]), 2, **model)
+    defaults: dict[str, Any] = {"hidden": (12,), "activation": "silu", "likelihood": "gaussian"}
+    config = VAEConfig(shape(sets[0]), 2, **defaults | {"sigma": math.sqrt(0.5 / scale)} | model)
     grid = list(product(range(len(sets)), [math.nan] if kappas is None else kappas, seeds))
     common = TrainConfig(steps, draws if in_turn else draws * len(sets[0]), learning_rate, 0.2, device="cpu")
     common = replace(
