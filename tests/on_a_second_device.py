@@ -82,15 +82,6 @@ def test_many_models_come_back(tmp_path: Path) -> None:
     assert measured == [{CPU}] * 8
 
 
-def test_a_model_of_a_pair_comes_back() -> None:
-    config = VAEConfig((1, 8, 8), hidden=(8,), activation="tanh", likelihood="gaussian", sigma=0.1)
-    there = pairs.train_pair(PAIR, config, steps=20, seed=0, device=SECOND)
-    here = pairs.train_pair(PAIR, config, steps=20, seed=0, device="cpu")
-    assert where(there.model) == {CPU}
-    assert same(there.model, here.model)
-    assert there.change == here.change
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_elsewhere_draws_and_measures_as_here(name: str, tmp_path: Path) -> None:
     run = fit(MODELS[name], CONFIG, IMAGES, cache=tmp_path)
@@ -105,21 +96,13 @@ def test_a_model_elsewhere_draws_and_measures_as_here(name: str, tmp_path: Path)
             traverse(model, [0, 1], torch.linspace(-1, 1, 3)), sample_ex_post(model, IMAGES, 5, components=2),
             evaluate(model, IMAGES), active_units(model, IMAGES), kl_decomposition(model, IMAGES),
             detail(model, IMAGES),
-            pairs.measure(model, PAIR) if name == "mlp" else None, score(model, AGAINST, samples=3),
+            score(model, AGAINST, samples=3),
             None if name == "optimal" else importance_weighted_bound(model, IMAGES, samples=3),
             describe(model, SET, None).packs, quality.laplacian_energy(drawn.to(model.output_bias)),
         ]  # fmt: skip
         assert {one.device for one in found if isinstance(one, Tensor)} == {CPU}
         told.append([one.numpy().tobytes() if isinstance(one, Tensor) else str(one) for one in found])
     assert told[0] == told[1]
-
-
-def test_points_of_a_line_become_images_where_their_model_is() -> None:
-    (point,) = pairs.sweep([PAIR], [3.0], [0], steps=20)
-    here = pairs.on_images(point.model, PAIR).sample(5, seed=0)
-    there = pairs.on_images(point.model.to(SECOND), PAIR)
-    assert where(there) == {torch.device(SECOND, 0)}
-    assert torch.equal(there.sample(5, seed=0), here)
 
 
 def test_images_elsewhere_are_measured_as_here() -> None:
@@ -131,7 +114,6 @@ def test_images_elsewhere_are_measured_as_here() -> None:
     assert torch.equal(pairs.on_a_line(PAIR.to(SECOND)), pairs.on_a_line(PAIR))
     model = VAE(VAEConfig((1, 8, 8)))
     assert str(detail(model, IMAGES.to(SECOND))) == str(detail(model, IMAGES))
-    assert str(pairs.measure(model, PAIR.to(SECOND))) == str(pairs.measure(model, PAIR))
     assert evaluate(model, IMAGES.to(SECOND)) == evaluate(model, IMAGES)
 
 

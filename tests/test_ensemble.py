@@ -209,8 +209,10 @@ def test_earlier_is_the_last_multiple_of_log_every_within_four_fifths_of_the_ste
         ({"trainings": [settings(), settings(epochs=3)]}, "seed and beta only, not in epochs: 12 and 3"),
         ({"trainings": [settings(), settings(shuffle=False)]}, "not in shuffle: True and False"),
         ({"trainings": [settings(importance_samples=5)]}, "importance_samples must be 1"),
-        ({"config": config_of(likelihood="bernoulli", sigma=None, binarisation="dynamic")}, "binarisation must be none"),
-        ({"config": config_of(likelihood="bernoulli", sigma=None, binarisation="static")}, "binarisation must be none"),
+        *(
+            ({"config": config_of(likelihood="bernoulli", sigma=None, binarisation=kind)}, "binarisation must be none")
+            for kind in ("dynamic", "static")
+        ),
         ({"images": some_images(6)[0]}, r"^images must be .* not torch.uint8 \(1, 4, 4\)"),
         ({"images": some_images(6).long()}, "^images must be .* not torch.int64"),
         ({"images": some_images(6).expand(3, 6, *SHAPE)}, "^images are 3 sets for 2 trainings"),

@@ -366,7 +366,8 @@ def test_every_run_counts_in_what_is_recorded(tmp_path: Path, monkeypatch: pytes
     runs = pd.DataFrame({"rule": "both", "kappa": 3.0, "seed": [0, 1], "at_mean": [0.0, 1.0]})
     ratios = pd.DataFrame({"rule": ["in turn"], "pair": [4], "kappa": [1.02], "low": [1.0], "high": [1.04]})
     charts.record(pd.DataFrame({"mean of squares": [0.99]}, index=["pair 1"]), runs, ratios, "a source")
-    rows = {row["claim"]: row for row in json.loads((tmp_path / "figures" / "data" / "03_batch_average.json").read_text())}
+    written = json.loads((tmp_path / "figures" / "data" / "03_batch_average.json").read_text())
+    rows = {row["claim"]: row for row in written}
     assert rows["share of samples at the mean, mean of squares, pair 1"]["tolerance"] == 0.05
     assert rows["onset in kappa, in turn, pair 4"]["standard_error"] == pytest.approx(0.01)
     of_all = rows["share of samples at the mean, both, kappa 3"]
