@@ -130,7 +130,7 @@ def test_the_package_answers_for_all_its_public_names() -> None:
         vae_core.nothing  # noqa: B018
 
 
-def faults_of_layout(text: str, *, most: int = 250) -> list[str]:
+def faults_of_layout(text: str, *, most: int = 250, middle: int = 4) -> list[str]:
     """In what the text of a .py half is not a page to be read."""
     cells = jupytext.reads(text, fmt="py:percent").cells
     words = sum(len(cell.source.split()) for cell in cells if cell.cell_type == "markdown")
@@ -139,7 +139,7 @@ def faults_of_layout(text: str, *, most: int = 250) -> list[str]:
     lengths = [len(lines) for lines in code]
     rules = {
         f"{words} words of prose for {sum(lengths)} lines of code, fewer than 15 a line": words < 15 * sum(lengths),
-        f"a median code cell of {median(lengths):g} lines, above 4": median(lengths) > 4,
+        f"a median code cell of {median(lengths):g} lines, above {middle}": median(lengths) > middle,
         f"a code cell of {max(lengths)} lines, above 12": max(lengths) > 12,
         f"{len(text.splitlines())} lines, above {most}": len(text.splitlines()) > most,
         f"imports in {len(imports)} cells, not one": len(imports) != 1,
@@ -151,7 +151,9 @@ def faults_of_layout(text: str, *, most: int = 250) -> list[str]:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_read_like_a_book(path: Path) -> None:
-    assert faults_of_layout(path.read_text(), most=350 if path.stem.startswith("03") else 250) == []
+    """Of notebook 00 the code is the lesson, so its cells may be longer; 03 has eleven experiments."""
+    most, middle = 350 if path.stem.startswith("03") else 250, 6 if path.stem.startswith("00") else 4
+    assert faults_of_layout(path.read_text(), most=most, middle=middle) == []
 
 
 def test_the_layout_of_a_notebook_is_judged() -> None:
