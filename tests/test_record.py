@@ -11,6 +11,7 @@ import nbformat
 import nbformat.v4 as v4
 import pytest
 import torch
+from checkouts import forget
 from click.testing import CliRunner, Result
 from conftest import CHECKOUT
 from PIL import Image
@@ -23,8 +24,7 @@ from vae_core.plots.figures import Section, image_sections, save
 from vae_core.regenerate import record
 from vae_core.regenerate.notebook import find_notebooks, outputs_digest
 from vae_core.regenerate.record import Outcome, publish
-from vae_core.regenerate.reproduce import _expected, reproduce
-from vae_core.regenerate.verify import verify
+from vae_core.regenerate.reproduce import _expected, reproduce, verify
 
 NAME = "00_draws"
 LEFT = "what is published is not what its run here left"
@@ -76,7 +76,7 @@ def entry(root: Path) -> dict:
 
 def reasons(root: Path) -> tuple[list[str], list[str]]:
     """Why the notebook is stale, and why it is to be run."""
-    record.forget()
+    forget()
     [notebook] = find_notebooks(root, [NAME])
     return record.stale(notebook, root), record.to_run(notebook, root)
 
@@ -102,7 +102,7 @@ def test_the_package_is_one_digest_of_all_that_a_figure_can_depend_on(tmp_path: 
         changed = []
         for more in ("\nb = 2\n", "" if name.endswith("js") else "\n# a comment\n"):
             path.write_text(text + more)
-            record.forget()
+            forget()
             changed.append(package_digest(tmp_path) != before)
         assert changed == [name in names, False], name
         path.write_text(text)
@@ -113,10 +113,10 @@ def test_the_package_is_one_digest_of_all_that_a_figure_can_depend_on(tmp_path: 
 def test_a_checkout_whose_package_is_not_the_one_that_runs(small: Path, monkeypatch) -> None:  # noqa: F811
     own = small / "vae_core"
     shutil.copytree(record.PACKAGE, own, ignore=shutil.ignore_patterns("__pycache__"))
-    record.forget()
+    forget()
     record.check_package(small)  # the same code elsewhere will do
     (own / "data.py").write_text("MORE = 1\n")
-    record.forget()
+    forget()
     for word in ("status", "reproduce", "verify"):
         done = command(small, monkeypatch, word)
         assert done.exit_code == 2
@@ -456,15 +456,6 @@ def test_another_parameter_is_recorded_even_if_nothing_else_differs(small: Path)
     _, emitted = run(small)
     assert emitted == ["00_draws: replaced: its parameters"]
     assert entry(small)["inputs"]["parameters"]["rate"] == 0.25
-
-
-def test_a_figure_of_another_notebook_is_not_taken(small: Path) -> None:  # noqa: F811
-    run(small)
-    before = contents(small)
-    write_pair(small / "notebooks", "01_takes", DRAW, figures=("figure_{names}",))
-    with pytest.raises(ValueError, match=r"it made figure_1\.png, which is a figure of 00_draws: rename one"):
-        run(small, name="01_takes")
-    assert {path: contents(small)[path] for path in before} == before
 
 
 def test_another_machine_s_last_digits_replace_nothing(small: Path) -> None:  # noqa: F811

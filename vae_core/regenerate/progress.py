@@ -1,6 +1,5 @@
 """Progress of several notebooks: one bar on a terminal, plain lines elsewhere."""
 
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,9 +12,9 @@ class Progress:
         from tqdm import tqdm
 
         self._cells, self._echo, self._lock = cells, echo, threading.RLock()
-        self._running: dict[str, int] = {}
-        self._ended: set[str] = set()
-        self._bar = tqdm(total=len(cells), unit="notebook", dynamic_ncols=True, disable=not sys.stderr.isatty())
+        self._running, self._ended = dict[str, int](), set[str]()
+        self._bar = tqdm(total=len(cells), unit="notebook", dynamic_ncols=True, disable=None)
+        self.close = self._bar.close
 
     def echo(self, line: str) -> None:
         """A line of text, above the bar."""
@@ -42,10 +41,6 @@ class Progress:
             self.echo(f"{name}: {'failed' if error else 'done'} after {seconds:.0f} s{count}")
             self._bar.update()
             self._show()
-
-    def close(self) -> None:
-        """Leave the bar as it is."""
-        self._bar.close()
 
     def _show(self) -> None:
         cells = (f"{name} {max(1, cell)}/{self._cells[name]}" for name, cell in self._running.items())

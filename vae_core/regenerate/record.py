@@ -11,7 +11,7 @@ import shlex
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,6 @@ def current(notebook: Notebook, root: Path) -> dict[str, Any]:
     return inputs(notebook.code, notebook.settings("post", {}), sweeps(notebook, root))
 
 
-def forget() -> None:
-    """Read files anew from now on."""
-    package_digest.cache_clear()
-    _fingerprint.cache_clear()
-
-
 def check_package(root: Path) -> None:
     """Nothing, if the package that runs is that of the checkout.
 
@@ -78,14 +72,12 @@ def sweeps(notebook: Notebook, root: Path) -> dict[str, bytes]:
 
 def commit(root: Path) -> dict[str, Any]:
     """The commit that is checked out, and whether notebooks and package are as it has them."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
-
+    git = partial(subprocess.check_output, cwd=root, text=True, stderr=subprocess.DEVNULL)
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        if Path(git("rev-parse", "--show-toplevel")).resolve() == root.resolve():  # not of a repository around it
-            changed = git("status", "--porcelain", "--", "notebooks", "vae_core", "requirements.lock")
-            return {"commit": git("rev-parse", "HEAD"), "clean": not changed}
+        folder, head = git(["git", "rev-parse", "--show-toplevel", "HEAD"]).splitlines()
+        if Path(folder).resolve() == root.resolve():  # not of a repository around it
+            changed = git(["git", "status", "--porcelain", "--", "notebooks", "vae_core", "requirements.lock"])
+            return {"commit": head, "clean": not changed}
     return {"commit": "unknown", "clean": False}
 
 
@@ -166,7 +158,7 @@ def sweep_changes(name: str, root: Path) -> list[str]:
 
 
 def describe_figure(path: Path, root: Path) -> list[str]:
-    """From what a figure was made, a line each: of that very file, by the record in its folder.
+    """From what a figure was drawn, a line each: of that very file, by the record in its folder.
 
     Raises:
         ValueError: for a file that is not there, or that the record beside it does not know.
@@ -178,18 +170,18 @@ def describe_figure(path: Path, root: Path) -> list[str]:
     name = next((name for name in records if file.name in records[name].get("outputs", {})), "")
     if not name or edited(records[name]):
         raise ValueError(f"{file} is in no whole record: vae-core status lists the figures that are published")
-    record, words = records[name], ["--force"]
+    before, words = records[name]["inputs"], ["--force"]
     if file.parent.resolve() != (root / "figures").resolve():
-        words = [word for key, value in record["inputs"]["parameters"].items() for word in ("-p", key, str(value))]
-    facts = record["outputs"][file.name] | {"notebook": name} | record["inputs"] | {"threads": THREADS}
-    if later := record.get("agreed"):
-        facts["agreed"] = f"later, at commit {later['commit']}, but for {abridge(changes(record['inputs'], later))}"
+        words = [word for key, value in before["parameters"].items() for word in ("-p", key, str(value))]
+    facts = records[name]["outputs"][file.name] | {"notebook": name} | before | {"threads": THREADS}
+    if later := records[name].get("agreed"):
+        facts["agreed"] = f"later, at commit {later['commit']}, but for {abridge(changes(before, later))}"
     facts["remake"] = shlex.join(["vae-core", "reproduce", name, *words])
-    facts |= {
-        key: ", ".join(f"{k}={v}" for k, v in fact.items()) for key, fact in facts.items() if isinstance(fact, dict)
-    }
-    same = "this" if files.sha256(file) == facts["sha256"] else "NOT this"
-    return [f"{key + ':':<12} {fact}" for key, fact in ({"file": f"{file} ({same} file)"} | facts).items()]
+    lines = [f"{'file:':<12} {file} ({'this' if files.sha256(file) == facts['sha256'] else 'NOT this'} file)"]
+    for key, fact in facts.items():
+        words = [f"{part}={value}" for part, value in fact.items()] if isinstance(fact, dict) else [str(fact)]
+        lines.append(f"{key + ':':<12} {', '.join(words)}")
+    return lines
 
 
 @dataclass
@@ -214,8 +206,8 @@ class Outcome:
 
 def publish(
     outcome: Outcome,
-    run: dict[str, bytes],
-    sweeps: dict[str, dict[str, Any]],
+    run: Mapping[str, bytes],
+    sweeps: Mapping[str, Entry],
     root: Path,
     preset: str,
     target: Path | None,
@@ -231,19 +223,18 @@ def publish(
     ``sweeps``, by name, are published. Nothing is replaced before everything is on disk under other names.
 
     Raises:
-        OSError, ValueError: for what cannot be written, or is another notebook's figure; nothing has changed then.
+        OSError: for what cannot be written; nothing has changed then.
     """
     notebook, published = outcome.notebook, root / "figures"
     figures = {name: content for name, content in run.items() if not name.startswith("data/")}
     new = _entry(outcome, figures, [run[name] for name in run.keys() - figures.keys() if name.endswith(".json")])
-    _check_owners(notebook.name, figures, root)
     asked = {Path(name).name for name in str(outcome.settings.get("data")).split(",")}  # sets, or a folder's path
     strange = {facts["source"].split(":")[0] for facts in new["outputs"].values()} - asked
     reasons = {
         "not the published settings": preset != "post",
-        f"made from {', '.join(sorted(strange))}, not {outcome.settings.get('data')}": bool(strange),
+        f"made from {', '.join(sorted(strange))}, not {outcome.settings.get('data')}": strange,
         "its .ipynb was edited while it ran": notebook.path.read_text(encoding="utf-8") != notebook.text,
-        "to be compared": target is not None,
+        "to be compared": target,
     }
     outcome.aside = "; ".join(reason for reason, holds in reasons.items() if holds)
     folder = target or (root / "build" / "figures" if outcome.aside else published)
@@ -277,35 +268,27 @@ def publish(
 
 def _entry(outcome: Outcome, figures: Mapping[str, bytes], numbers: list[bytes]) -> Entry:
     """What is to be recorded of a run; of an SVG, the texts of its PNG."""
-    texts = {name: files.figure_facts(name, figures[name]) for name in figures if not name.endswith(".svg")}
-    outputs = {name: texts[name if name in texts else f"{Path(name).stem}.png"] for name in figures}
-    outputs = {name: facts | {"sha256": files.digest(figures[name])} for name, facts in outputs.items()}
+    outputs = {}
+    for name, content in figures.items():
+        drawn = name.replace(".svg", ".png")
+        outputs[name] = files.figure_facts(drawn, figures[drawn]) | {"sha256": files.digest(content)}
     rows = [row for content in numbers for row in json.loads(content)]
     return {"inputs": outcome.inputs | {"machine": outcome.machine}, "outputs": outputs, "numbers": rows}
-
-
-def _check_owners(notebook: str, figures: Mapping[str, Any], root: Path) -> None:
-    for owner, published in files.read_json(root / "figures" / "record.json").items():
-        shared = figures.keys() & published.get("outputs", {}).keys()
-        if shared and owner != notebook and (root / "notebooks" / f"{owner}.ipynb").exists():
-            raise ValueError(f"it made {min(shared)}, which is a figure of {owner}: rename one")
 
 
 def _compare(
     new: Entry, figures: Mapping[str, bytes], folder: Path, name: str, emit: Callable[[str], None], *, verifying: bool
 ) -> list[str]:
-    """In what a run differs from what is published in ``folder``, in words, after having said so."""
+    """In what a run differs from what is published in ``folder``, in words, which are emitted."""
     before = entry(folder, name)
-    changed, outputs = changes(latest(before), new["inputs"]), before.get("outputs", {})
-    same: dict[str, bool] = {"same_inputs": not changed}
-    differences = edited(before)
+    changed, outputs, differences = changes(latest(before), new["inputs"]), before.get("outputs", {}), edited(before)
     if not differences:
-        differences = compare.numbers(new["numbers"], before.get("numbers", []), **same)
-        parameters = [origin.get("parameters") for origin in (before.get("inputs", {}), new["inputs"])]
-        differences += ["its parameters"] if before and parameters[0] != parameters[1] else []
+        differences = compare.numbers(new["numbers"], before.get("numbers", []), same_inputs=not changed)
+        if before and before["inputs"].get("parameters") != new["inputs"]["parameters"]:
+            differences.append("its parameters")
         for figure in sorted(figures.keys() | outputs.keys()):
-            facts = new["outputs"].get(figure, {})
-            why = compare.figure(figures.get(figure), facts, folder / figure, outputs.get(figure), **same)
+            sides = figures.get(figure), new["outputs"].get(figure), folder / figure, outputs.get(figure)
+            why = compare.figure(*sides, same_inputs=not changed)
             differences += [f"{figure} {why}"] if why else []
     if verifying:
         share = compare.SHARE if changed else compare.SHARE_OF_MACHINES
