@@ -54,7 +54,7 @@ BUDGETS = {
     "explorer": 380,
     "parallel": 390,
     "study": 1300,
-    "regenerate": 1100,
+    "regenerate": 1109,
     "cli": 450,
 }
 

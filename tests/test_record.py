@@ -515,8 +515,6 @@ def test_verifying_says_what_it_compared(small: Path) -> None:  # noqa: F811
     write_json(small / "figures" / "record.json", {NAME: other})
     tight = "1 numbers to a thousandth, 2 figures to 0.5% of their pixels; others are the version of torch"
     assert compared() == f"00_draws: the same (compared: {tight})"
-    write_json(small / "figures" / "record.json", {NAME: other})
-    assert "NOT the same: its entry in record.json was changed by hand" in compared()
 
 
 def test_a_figure_that_cannot_be_written_leaves_all_as_it_was(small: Path, monkeypatch) -> None:  # noqa: F811
