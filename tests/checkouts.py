@@ -83,3 +83,12 @@ def run_here(root: Path, *words: str) -> Result:
 
 def pictures(root: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (root / "figures").glob("*.png")}
+
+
+def forget() -> None:
+    """Read the package and the data anew from now on, as a new process would."""
+    from vae_core.environment import package_digest
+    from vae_core.regenerate import record
+
+    package_digest.cache_clear()
+    record._fingerprint.cache_clear()

@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from checkouts import new_checkout, run, write_pair
+from checkouts import forget, new_checkout, run, write_pair
 from faults import files_of, gone, kill, start, whole
 
-from vae_core.regenerate.record import PACKAGE, forget
+from vae_core.regenerate.record import PACKAGE
 from vae_core.regenerate.reproduce import Outcome, publish, reproduce
 
 pytestmark = pytest.mark.notebook

@@ -50,7 +50,7 @@ def test_the_nine_panels_are_copies_of_the_published_files_with_ready_lines(
 
 
 def test_words_cannot_break_out_of_their_line() -> None:
-    lines = _lines("n", 'a "b" <c> [d]\ne', "f & g_\\")
+    lines = _lines("n", 'a "b" <c> [d]\ne', "f & g_\\").splitlines()
     assert 'alt="a &quot;b&quot; &lt;c&gt; [d] e">' in lines[0]
     assert "<figcaption>f &amp; g_\\</figcaption>" in lines[0]
     assert lines[2] == '![a \\"b\\" <c> \\[d\\] e](n.png "f & g_\\\\")'

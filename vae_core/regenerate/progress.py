@@ -1,6 +1,5 @@
 """Progress of several notebooks: one bar on a terminal, plain lines elsewhere."""
 
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,9 +12,9 @@ class Progress:
         from tqdm import tqdm
 
         self._cells, self._echo, self._lock = cells, echo, threading.RLock()
-        self._running: dict[str, int] = {}
-        self._ended: set[str] = set()
-        self._bar = tqdm(total=len(cells), unit="notebook", dynamic_ncols=True, disable=not sys.stderr.isatty())
+        self._running, self._ended = dict[str, int](), set[str]()
+        self._bar = tqdm(total=len(cells), unit="notebook", dynamic_ncols=True, disable=None)
+        self.close = self._bar.close
 
     def echo(self, line: str) -> None:
         """A line of text, above the bar."""
@@ -26,12 +25,11 @@ class Progress:
         """The notebook named in ``event`` begins its ``cell``, counted from 0; the first says that it has started."""
         name = event["notebook"]
         with self._lock:
-            if name in self._ended:
-                return  # events of a cluster may arrive late
-            if name not in self._running and self._bar.disable:
+            if name not in self._running.keys() | self._ended and self._bar.disable:
                 self._echo(f"{name}: started, {self._cells[name]} cells")
-            self._running[name] = event["cell"]
-            self._show()
+            if name not in self._ended:  # events of a cluster may arrive late
+                self._running[name] = event["cell"]
+                self._show()
 
     def end(self, name: str, error: str | None, seconds: float) -> None:
         """A notebook is over, well or not."""
@@ -42,10 +40,6 @@ class Progress:
             self.echo(f"{name}: {'failed' if error else 'done'} after {seconds:.0f} s{count}")
             self._bar.update()
             self._show()
-
-    def close(self) -> None:
-        """Leave the bar as it is."""
-        self._bar.close()
 
     def _show(self) -> None:
         cells = (f"{name} {max(1, cell)}/{self._cells[name]}" for name, cell in self._running.items())

@@ -1,7 +1,7 @@
 """What each notebook's figures and numbers were made from, what has changed since, and what becomes of a new run.
 
 ``record.json`` has an entry a notebook: ``inputs``; ``outputs``, by file name; ``numbers``; ``notebook``, the digest of
-the outputs in its ``.ipynb``; ``seal``, over all these; and ``agreed``, other inputs from which a later run agreed.
+the outputs in its ``.ipynb``; and ``agreed``, other inputs from which a later run agreed.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import shlex
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -46,27 +46,12 @@ def inputs(code: str, settings: dict[str, Any], sweeps: Mapping[str, bytes]) -> 
     }
 
 
-def current(notebook: Notebook, root: Path) -> dict[str, Any]:
-    """The :func:`inputs` from which a notebook would be published now."""
-    return inputs(notebook.code, notebook.settings("post", {}), sweeps(notebook, root))
-
-
-def forget() -> None:
-    """Read files anew from now on."""
-    package_digest.cache_clear()
-    _fingerprint.cache_clear()
-
-
 def check_package(root: Path) -> None:
-    """Nothing, if the package that runs is that of the checkout.
-
-    Raises:
-        ValueError: where the checkout has a package with other code, as in a second worktree.
-    """
-    own = root / "vae_core"
-    if (own / "__init__.py").exists() and own.resolve() != PACKAGE and package_digest(own) != package_digest():
+    """Refuse a checkout with another package than the one that runs, as a second worktree may have, by a ValueError."""
+    beside = root / "vae_core"
+    if (beside / "__init__.py").exists() and package_digest(beside) != package_digest():
         remedy = f"use the environment that make puts into {root / '.venv'}, or: pip install -e {root}"
-        raise ValueError(f"vae_core is imported from {PACKAGE}, and {own} has other code: {remedy}")
+        raise ValueError(f"vae_core is imported from {PACKAGE}, and {beside} has other code: {remedy}")
 
 
 def sweeps(notebook: Notebook, root: Path) -> dict[str, bytes]:
@@ -78,31 +63,18 @@ def sweeps(notebook: Notebook, root: Path) -> dict[str, bytes]:
 
 def commit(root: Path) -> dict[str, Any]:
     """The commit that is checked out, and whether notebooks and package are as it has them."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
-
+    git = partial(subprocess.check_output, cwd=root, text=True, stderr=subprocess.DEVNULL)
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        if Path(git("rev-parse", "--show-toplevel")).resolve() == root.resolve():  # not of a repository around it
-            changed = git("status", "--porcelain", "--", "notebooks", "vae_core", "requirements.lock")
-            return {"commit": git("rev-parse", "HEAD"), "clean": not changed}
+        folder, head = git(["git", "rev-parse", "--show-toplevel", "HEAD"]).splitlines()
+        if Path(folder).resolve() == root.resolve():  # not of a repository around it
+            changed = git(["git", "status", "--porcelain", "--", "notebooks", "vae_core", "requirements.lock"])
+            return {"commit": head, "clean": not changed}
     return {"commit": "unknown", "clean": False}
 
 
 def entry(folder: Path, name: str) -> Entry:
     """What is recorded of a notebook in a folder such as ``figures/``; empty where that is nothing."""
     return files.read_json(folder / "record.json").get(name, {})
-
-
-def sealed(entry: Entry) -> Entry:
-    """An entry with the digest by which an edit by hand is noticed."""
-    content = {key: part for key, part in entry.items() if key not in {"seal", "agreed"}}
-    return entry | {"seal": files.digest(json.dumps(content, sort_keys=True).encode())}
-
-
-def edited(entry: Entry) -> list[str]:
-    """Whether an entry was changed by hand, in words."""
-    return ["its entry in record.json was changed by hand"] if entry and sealed(entry) != entry else []
 
 
 def latest(entry: Entry) -> dict[str, Any]:
@@ -129,13 +101,13 @@ def abridge(reasons: list[str]) -> str:
 def stale(notebook: Notebook, root: Path) -> list[str]:
     """Why what is published of a notebook is not what it would publish now; empty if it is."""
     folder, published = root / "figures", entry(root / "figures", notebook.name)
+    now = inputs(notebook.code, notebook.settings("post", {}), sweeps(notebook, root))
     outputs = dict.fromkeys(f"{name}.png" for name in notebook.figures(notebook.parameters))
-    outputs |= published.get("outputs", {})
-    reasons = changes(latest(published), current(notebook, root)) + edited(published)
-    for name, facts in outputs.items():
+    reasons = changes(latest(published), now)
+    for name, facts in (outputs | published.get("outputs", {})).items():
         if not (folder / name).exists():
             reasons.append(f"figures/{name} is missing")
-        elif not facts or facts.get("sha256") != files.sha256(folder / name):
+        elif not facts or facts["sha256"] != files.sha256(folder / name):
             reasons.append(f"figures/{name} is {'another file' if facts else 'not in the record'}")
     other = published and outputs_digest(notebook.text) != published.get("notebook")
     return reasons + ([f"notebooks/{notebook.name}.ipynb has other outputs"] if other else [])
@@ -146,27 +118,21 @@ def to_run(notebook: Notebook, root: Path) -> list[str]:
 
     What others committed is no reason to do nothing.
     """
-    try:
-        memory = files.read_json(root / "build" / "made" / f"{notebook.name}.json")
-        reasons = changes(memory["inputs"], current(notebook, root))
-    except (ValueError, KeyError):  # damaged: as if it had not run
+    left = files.read_json(root / "build" / "made" / f"{notebook.name}.json")
+    if not left:
         return ["not run in this checkout yet"]
-    if memory["entry"] != entry(root / "figures", notebook.name):
-        reasons.append("what is published is not what its run here left")
-    return list(dict.fromkeys(reasons + stale(notebook, root)))
+    same = left == entry(root / "figures", notebook.name)
+    return ([] if same else ["what is published is not what its run here left"]) + stale(notebook, root)
 
 
 def sweep_changes(name: str, root: Path) -> list[str]:
     """What of code and versions has changed since a published sweep was measured, or why that is unknown."""
-    try:
-        then, now = files.read_json(root / "figures" / "data" / f"sweep_{name}.json"), inputs("", {}, {})
-    except ValueError as error:
-        return [str(error)]
+    then, now = files.read_json(root / "figures" / "data" / f"sweep_{name}.json"), inputs("", {}, {})
     return changes(now | {part: then[part] for part in ("package", "versions")}, now) if "package" in then else UNKNOWN
 
 
 def describe_figure(path: Path, root: Path) -> list[str]:
-    """From what a figure was made, a line each: of that very file, by the record in its folder.
+    """From what a figure was drawn, a line each: of that very file, by the record in its folder.
 
     Raises:
         ValueError: for a file that is not there, or that the record beside it does not know.
@@ -176,20 +142,20 @@ def describe_figure(path: Path, root: Path) -> list[str]:
         raise ValueError(f"no figure {path}: vae-core status lists those that are published")
     records = files.read_json(file.parent / "record.json")
     name = next((name for name in records if file.name in records[name].get("outputs", {})), "")
-    if not name or edited(records[name]):
-        raise ValueError(f"{file} is in no whole record: vae-core status lists the figures that are published")
-    record, words = records[name], ["--force"]
+    if not name:
+        raise ValueError(f"{file} is in no record: vae-core status lists the figures that are published")
+    before, words = records[name]["inputs"], ["--force"]
     if file.parent.resolve() != (root / "figures").resolve():
-        words = [word for key, value in record["inputs"]["parameters"].items() for word in ("-p", key, str(value))]
-    facts = record["outputs"][file.name] | {"notebook": name} | record["inputs"] | {"threads": THREADS}
-    if later := record.get("agreed"):
-        facts["agreed"] = f"later, at commit {later['commit']}, but for {abridge(changes(record['inputs'], later))}"
+        words = [word for key, value in before["parameters"].items() for word in ("-p", key, str(value))]
+    facts = records[name]["outputs"][file.name] | {"notebook": name} | before | {"threads": THREADS}
+    if later := records[name].get("agreed"):
+        facts["agreed"] = f"later, at commit {later['commit']}, but for {abridge(changes(before, later))}"
     facts["remake"] = shlex.join(["vae-core", "reproduce", name, *words])
-    facts |= {
-        key: ", ".join(f"{k}={v}" for k, v in fact.items()) for key, fact in facts.items() if isinstance(fact, dict)
-    }
-    same = "this" if files.sha256(file) == facts["sha256"] else "NOT this"
-    return [f"{key + ':':<12} {fact}" for key, fact in ({"file": f"{file} ({same} file)"} | facts).items()]
+    lines = [f"{'file:':<12} {file} ({'this' if files.sha256(file) == facts['sha256'] else 'NOT this'} file)"]
+    for key, fact in facts.items():
+        words = [f"{part}={value}" for part, value in fact.items()] if isinstance(fact, dict) else [str(fact)]
+        lines.append(f"{key + ':':<12} {', '.join(words)}")
+    return lines
 
 
 @dataclass
@@ -214,8 +180,8 @@ class Outcome:
 
 def publish(
     outcome: Outcome,
-    run: dict[str, bytes],
-    sweeps: dict[str, dict[str, Any]],
+    run: Mapping[str, bytes],
+    sweeps: Mapping[str, Entry],
     root: Path,
     preset: str,
     target: Path | None,
@@ -231,19 +197,18 @@ def publish(
     ``sweeps``, by name, are published. Nothing is replaced before everything is on disk under other names.
 
     Raises:
-        OSError, ValueError: for what cannot be written, or is another notebook's figure; nothing has changed then.
+        OSError: for what cannot be written; nothing has changed then.
     """
     notebook, published = outcome.notebook, root / "figures"
     figures = {name: content for name, content in run.items() if not name.startswith("data/")}
     new = _entry(outcome, figures, [run[name] for name in run.keys() - figures.keys() if name.endswith(".json")])
-    _check_owners(notebook.name, figures, root)
     asked = {Path(name).name for name in str(outcome.settings.get("data")).split(",")}  # sets, or a folder's path
     strange = {facts["source"].split(":")[0] for facts in new["outputs"].values()} - asked
     reasons = {
         "not the published settings": preset != "post",
-        f"made from {', '.join(sorted(strange))}, not {outcome.settings.get('data')}": bool(strange),
+        f"made from {', '.join(sorted(strange))}, not {outcome.settings.get('data')}": strange,
         "its .ipynb was edited while it ran": notebook.path.read_text(encoding="utf-8") != notebook.text,
-        "to be compared": target is not None,
+        "to be compared": target,
     }
     outcome.aside = "; ".join(reason for reason, holds in reasons.items() if holds)
     folder = target or (root / "build" / "figures" if outcome.aside else published)
@@ -259,7 +224,7 @@ def publish(
     if lost and outcome.output and not outcome.aside:
         page = with_outputs(notebook.text, outcome.output.read_text(encoding="utf-8"))
         contents[notebook.path], new["notebook"] = page.encode(), outputs_digest(page)
-    records = files.read_json(folder / "record.json") | {notebook.name: sealed(new)}
+    records = files.read_json(folder / "record.json") | {notebook.name: new}
     contents[folder / "record.json"] = files.to_json(records)
     origin = {"command": f"vae-core reproduce {notebook.name} --preset full", "threads": THREADS}
     origin |= {key: outcome.inputs.get(key) for key in ("commit", "clean")}
@@ -271,42 +236,32 @@ def publish(
     if notebook.path in contents:
         os.utime(notebook.path.with_suffix(".py"))  # the newer of the pair, so that Jupyter opens both
     if outcome.published:
-        memory = {"inputs": outcome.inputs, "entry": records[notebook.name]}
-        files.write_json(root / "build" / "made" / f"{notebook.name}.json", memory)
+        files.write_json(root / "build" / "made" / f"{notebook.name}.json", new)
 
 
 def _entry(outcome: Outcome, figures: Mapping[str, bytes], numbers: list[bytes]) -> Entry:
     """What is to be recorded of a run; of an SVG, the texts of its PNG."""
-    texts = {name: files.figure_facts(name, figures[name]) for name in figures if not name.endswith(".svg")}
-    outputs = {name: texts[name if name in texts else f"{Path(name).stem}.png"] for name in figures}
-    outputs = {name: facts | {"sha256": files.digest(figures[name])} for name, facts in outputs.items()}
+    outputs = {}
+    for name, content in figures.items():
+        drawn = name.replace(".svg", ".png")
+        outputs[name] = files.figure_facts(drawn, figures[drawn]) | {"sha256": files.digest(content)}
     rows = [row for content in numbers for row in json.loads(content)]
     return {"inputs": outcome.inputs | {"machine": outcome.machine}, "outputs": outputs, "numbers": rows}
-
-
-def _check_owners(notebook: str, figures: Mapping[str, Any], root: Path) -> None:
-    for owner, published in files.read_json(root / "figures" / "record.json").items():
-        shared = figures.keys() & published.get("outputs", {}).keys()
-        if shared and owner != notebook and (root / "notebooks" / f"{owner}.ipynb").exists():
-            raise ValueError(f"it made {min(shared)}, which is a figure of {owner}: rename one")
 
 
 def _compare(
     new: Entry, figures: Mapping[str, bytes], folder: Path, name: str, emit: Callable[[str], None], *, verifying: bool
 ) -> list[str]:
-    """In what a run differs from what is published in ``folder``, in words, after having said so."""
+    """In what a run differs from what is published in ``folder``, in words, which are emitted."""
     before = entry(folder, name)
     changed, outputs = changes(latest(before), new["inputs"]), before.get("outputs", {})
-    same: dict[str, bool] = {"same_inputs": not changed}
-    differences = edited(before)
-    if not differences:
-        differences = compare.numbers(new["numbers"], before.get("numbers", []), **same)
-        parameters = [origin.get("parameters") for origin in (before.get("inputs", {}), new["inputs"])]
-        differences += ["its parameters"] if before and parameters[0] != parameters[1] else []
-        for figure in sorted(figures.keys() | outputs.keys()):
-            facts = new["outputs"].get(figure, {})
-            why = compare.figure(figures.get(figure), facts, folder / figure, outputs.get(figure), **same)
-            differences += [f"{figure} {why}"] if why else []
+    differences = compare.numbers(new["numbers"], before.get("numbers", []), same_inputs=not changed)
+    if before and before["inputs"].get("parameters") != new["inputs"]["parameters"]:
+        differences.append("its parameters")
+    for figure in sorted(figures.keys() | outputs.keys()):
+        sides = figures.get(figure), new["outputs"].get(figure), folder / figure, outputs.get(figure)
+        why = compare.figure(*sides, same_inputs=not changed)
+        differences += [f"{figure} {why}"] if why else []
     if verifying:
         share = compare.SHARE if changed else compare.SHARE_OF_MACHINES
         scope = f"{len(new['numbers'])} numbers {'to a thousandth' if changed else 'within their tolerances'}, "
