@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -106,7 +107,7 @@ def phase_diagram(
         for size, table in ((3, line), (9, runs)):
             for (rule, converged), group in table.groupby(["rule", "converged"]):
                 marker, colour, _ = MARKS[rule]
-                look = {"markersize": size, "alpha": 0.75, "fillstyle": "full" if converged else "none"}
+                look: Any = {"markersize": size, "alpha": 0.75, "fillstyle": "full" if converged else "none"}
                 axes.plot(group["kappa"], group["mutual_information"], marker, color=colour, **look)
         axes.set(xscale="log", xlim=(0.07, 160), ylim=(-0.03, 0.76), ylabel="mutual information (nats)")
         axes.set_xlabel("kappa; below: generated at that kappa, first pair")

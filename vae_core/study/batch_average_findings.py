@@ -53,8 +53,10 @@ def decide(experiment: str, values: Iterable[float]) -> Decision:
     """Compare what was measured, a value a pair and seed, with the predictions. Without a value nothing is decided."""
     measured = pd.Series(list(values), dtype=float)
     _, *predicted = PREDICTIONS[experiment]
-    holds = [None if ends is None or measured.empty else bool(measured.between(*ends).all()) for ends in predicted]
-    return Decision(experiment, *holds, measured.min(), measured.max())
+    averaging, collapse = (
+        None if ends is None or measured.empty else bool(measured.between(*ends).all()) for ends in predicted
+    )
+    return Decision(experiment, averaging, collapse, measured.min(), measured.max())
 
 
 def both_rules(runs: pd.DataFrame) -> list[Decision]:

@@ -82,6 +82,6 @@ def table_figure(results: pd.DataFrame, source: str) -> Saved:
 
 def verdict(results: pd.DataFrame) -> pd.DataFrame:
     """The best NLL beside the paper's, nats per image, for every ``k`` of its table that ``results`` have."""
-    best = results.groupby("k")["nll"].min().filter(list(PAPER)).reset_index()
+    best = results.groupby("k")["nll"].min().filter(list(PAPER)).rename_axis("k").reset_index()
     paper = best["k"].map(PAPER)
     return best.assign(paper=paper, gap=best["nll"] - paper, reached=best["nll"] <= paper).round(2)

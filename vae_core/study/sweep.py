@@ -264,10 +264,11 @@ def chart(sweep: Sweep, frame: pd.DataFrame, title: str, changed: Iterable[str] 
         stats, lines = y[number].dropna().groupby([names, x]).agg(["min", "mean", "max", "size"]), list[Line]()
         for name in [name for name in shown if name in stats.index]:
             line = stats.loc[name]
-            lines.append(Line(name, [*line.index], line["mean"], shown.index(name), "o-", line["min"], line["max"]))
-            ends = ", ".join(f"{mean:.3g} at {at:g}" for at, mean in line["mean"].iloc[[0, -1]].items())
+            low, mean, high = (line[of].tolist() for of in ("min", "mean", "max"))
+            lines.append(Line(name, line.index.tolist(), mean, shown.index(name), "o-", low, high))
+            ends = ", ".join(f"{value:.3g} at {at:g}" for at, value in line["mean"].iloc[[0, -1]].items())
             alt.append(f"{what}, {name}: {ends}")
-            counts |= {*line["size"]}
+            counts |= {*line["size"].tolist()}
         parts += [Panel(what, unit, lines)] if lines else []
     if not parts:
         raise ValueError(f"there is no chart: nothing of {', '.join(sweep.numbers)} is finite")
