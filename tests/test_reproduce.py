@@ -143,7 +143,7 @@ def test_full_runs_the_sweeps_first_and_notebooks_load_their_results(
     points = sweeps.points(SWEEPS["cifar_blur"], "photos-sample", {"data.limit": [10], "train.epochs": [1]})[:2]
     tiny = SWEEPS["cifar_blur"]._replace(points=lambda name, changes: points)
     monkeypatch.setitem(SWEEPS, "tiny", tiny)
-    load = 'from vae_core.study.sweep import load_sweep\nprint("rows:", len(load_sweep("tiny").rows))'
+    load = 'from vae_core.study.sweep import load_sweep\nprint("rows:", len(load_sweep("tiny")))'
     draw = "from PIL import Image\nimport os\nos.makedirs(os.environ['VAE_CORE_BUILD'] + '/figures')"
     write_pair(root / "notebooks", "00_draws", draw, load, sweeps=("tiny",))
     lines: list[str] = []

@@ -21,12 +21,10 @@ def test_what_is_no_whole_number_is_named(parameter) -> None:
 
 
 def test_sweeps_come_from_the_folder_that_is_named_where_it_has_them(tmp_path, monkeypatch) -> None:
-    published = sweep.load_sweep("ladder_mnist").rows
+    published = sweep.load_sweep("ladder_mnist")
     monkeypatch.setenv("VAE_CORE_SWEEPS", str(tmp_path))
-    assert sweep.load_sweep("ladder_mnist").rows == published
+    assert sweep.load_sweep("ladder_mnist").equals(published)
     (tmp_path / "sweep_ladder_mnist.json").write_text(json.dumps({"source": "mine", "rows": [{"x": 1}]}))
-    found = sweep.load_sweep("ladder_mnist")
-    assert found.rows == [{"x": 1}]
-    assert "mine" in found.description
+    assert sweep.load_sweep("ladder_mnist").to_dict("records") == [{"x": 1}]
     with pytest.raises(ValueError, match="sweep_none"):
         sweep.load_sweep("none")

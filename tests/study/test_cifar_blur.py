@@ -11,7 +11,7 @@ from vae_core.forecast import effective_variance
 from vae_core.model import VAE
 from vae_core.plots.figures import figures_folder
 from vae_core.study import cifar_blur
-from vae_core.study.catalogue import find_sweep
+from vae_core.study.catalogue import SWEEPS
 from vae_core.study.cifar_blur import CHANGES, MEAN, SUM, effect, parts, variance, verdict
 from vae_core.study.sweep import points
 
@@ -147,7 +147,7 @@ def test_the_losses_are_gaussians_of_the_variances_that_the_notebook_derives() -
 
 
 def test_sweep_and_notebook_share_one_recipe() -> None:
-    point = points(find_sweep("cifar_blur"), "photos-sample")[2]
+    point = points(SWEEPS["cifar_blur"], "photos-sample")[2]
     shape, n = point.model.image_shape, point.data.limit
     loss = cifar_blur.losses(shape)[SUM]
     assert (point.model, point.training) == cifar_blur.configure(shape, n, loss, steps=3000, latents=10, seed=0)

@@ -220,7 +220,7 @@ def test_figures_say_what_they_are_of(models: dict, test_set: ImageSet) -> None:
 def test_traversals_are_of_the_dimensions_that_are_used_most(models: dict, test_set: ImageSet) -> None:
     kl = np.array(evaluate(models[8], test_set.images).kl_per_dimension)
     most = kl.argsort()[::-1][:6].tolist()
-    assert f"of {most}, from -2 to 2" in latent_dimension.draw_traversals(models[8], test_set).alt
+    assert f"of {most} goes from -2 to 2" in latent_dimension.draw_traversals(models[8], test_set).alt
 
 
 def test_the_curves_head_their_panels_with_what_was_measured(published: pd.DataFrame) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,23 +67,17 @@ def why_they_collapse(source: str) -> Saved:
 
 def between_two_images(trained: Sequence[Trained], source: str) -> Saved:
     """Histograms of where 1,000 samples of every model fall between its two images, a row a kappa, with the theory."""
-    kappas, t, edges = (
-        sorted({run.kappa for run in trained}),
-        np.linspace(-0.999, 0.999, 201),
-        np.linspace(-1.2, 1.2, 61),
-    )
+    kappas = sorted({run.kappa for run in trained})
+    t, edges = np.linspace(-0.999, 0.999, 201), np.linspace(-1.2, 1.2, 61)
     with styled():
         figure, axes = frame("Where generated images fall", 74 * len(kappas) + 20, left=0.16, right=0.27)
         for base, kappa in zip(range(0, -len(kappas), -1), kappas, strict=True):
             places = [place(run.model.sample(1000, seed=run.seed), run.images) for run in trained if run.kappa == kappa]
             along, off = (torch.cat(column).numpy() for column in zip(*places, strict=True))
             counts, _ = np.histogram(along, edges, density=True)
-            axes.fill_between(
-                edges[:-1], base, base + 0.8 * counts / counts.max(), step="post", color=COLOURS[0], alpha=0.5
-            )
-            axes.plot(
-                t, base + 0.8 * np.minimum(optimum(kappa).density(t) / counts.max(), 1), color="black", linewidth=1.5
-            )
+            bars, ideal = counts / counts.max(), np.minimum(optimum(kappa).density(t) / counts.max(), 1)
+            axes.fill_between(edges[:-1], base, base + 0.8 * bars, step="post", color=COLOURS[0], alpha=0.5)
+            axes.plot(t, base + 0.8 * ideal, color="black", linewidth=1.5)
             axes.annotate(f"{np.median(off):.3f} off the line", (1.27, base + 0.12), annotation_clip=False)
             axes.axhline(base, color="grey", linewidth=0.8)
         axes.set(xlim=(-1.2, 1.2), ylim=(0.9 - len(kappas), 1), xlabel="bars: samples; line: theory")
@@ -112,10 +107,8 @@ def phase_diagram(
         for size, table in ((3, line), (9, runs)):
             for (rule, converged), group in table.groupby(["rule", "converged"]):
                 marker, colour, _ = MARKS[rule]
-                axes.plot(
-                    group["kappa"], group["mutual_information"], marker, color=colour, markersize=size, alpha=0.75,
-                    fillstyle="full" if converged else "none",
-                )  # fmt: skip
+                look: Any = {"markersize": size, "alpha": 0.75, "fillstyle": "full" if converged else "none"}
+                axes.plot(group["kappa"], group["mutual_information"], marker, color=colour, **look)
         axes.set(xscale="log", xlim=(0.07, 160), ylim=(-0.03, 0.76), ylabel="mutual information (nats)")
         axes.set_xlabel("kappa; below: generated at that kappa, first pair")
         axes.axhline(math.log(2), color="grey", linewidth=1, linestyle=":")
@@ -156,18 +149,14 @@ def traversals(model: VAE, source: str) -> Saved:
 
 def record(shares: pd.DataFrame, runs: pd.DataFrame, ratios: pd.DataFrame, source: str) -> None:
     """Put on record what is quoted; every run counts. Errors are standard errors over samples, then over runs."""
-    rows = []
-    for kind, column in shares.items():
-        for pair, share in column.items():
-            claim, error = f"share of samples at the mean, {kind}, {pair}", (share * (1 - share) / 1000) ** 0.5
-            rows.append((claim, share, "share of samples", error, 1, {"tolerance": 0.05}))
-    seeds = runs["seed"].nunique()
+    rows, seeds, unit = [], runs["seed"].nunique(), "share of samples"
+    for (kind, pair), share in shares.unstack().items():
+        error = (share * (1 - share) / 1000) ** 0.5
+        rows.append([f"{unit} at the mean, {kind}, {pair}", share, unit, error, 1, {"tolerance": 0.05}])
     for at in ratios.itertuples():
-        claim = f"onset in kappa, {at.rule}, pair {at.pair}"
-        rows.append((claim, at.kappa, "kappa", (at.high - at.low) / 4, seeds, {}))
+        error = (at.high - at.low) / 4
+        rows.append([f"onset in kappa, {at.rule}, pair {at.pair}", at.kappa, "kappa", error, seeds, {}])
     for (rule, kappa), group in runs.groupby(["rule", "kappa"])["at_mean"]:
-        claim = f"share of samples at the mean, {rule}, kappa {kappa:g}"
-        rows.append((claim, group.mean(), "share of samples", group.sem(), seeds, {}))
-    common = {"images": 1000, "source": source}
-    names = ("claim", "value", "unit", "standard_error", "seeds")
+        rows.append([f"{unit} at the mean, {rule}, kappa {kappa:g}", group.mean(), unit, group.sem(), seeds, {}])
+    names, common = ("claim", "value", "unit", "standard_error", "seeds"), {"images": 1000, "source": source}
     save_results("03_batch_average", [dict(zip(names, row, strict=False)) | common | row[-1] for row in rows])

@@ -10,32 +10,22 @@ from typing import NamedTuple
 
 import pandas as pd
 
-LOG_2 = math.log(2)  # nats, all there is to know of two images
-NONE = 0.02  # nats, what counts as no mutual information
-
-
-class Prediction(NamedTuple):
-    """What the two explanations predict of a measure: from, to. ``None``: nothing."""
-
-    measure: str
-    averaging: tuple[float, float] | None
-    collapse: tuple[float, float] | None
-
-
-PREDICTIONS = {
-    "i, kappa below 1": Prediction("share of samples at the mean", (0.95, 1), (0.95, 1)),
-    "i, kappa from 3": Prediction("share of samples at the mean", (0.95, 1), (0, 0.5)),
-    "ii, kappa below 1": Prediction("share of samples at the mean", (0, 0.5), (0.95, 1)),
-    "ii, kappa from 3": Prediction("share of samples at the mean", (0, 0.5), (0, 0.5)),
-    "iii": Prediction("mutual information changes by, nats", (0, 0.05), (0, 0.05)),
-    "iv": Prediction("t of reconstructions", (0, 0.1), (0.9, math.inf)),
-    "v": Prediction("critical ratio, kappa", None, (0.9, 1.1)),
-    "vi": Prediction("mutual information, nats", (-math.inf, NONE), (0.95 * LOG_2, math.inf)),
-    "vii": Prediction("distance from A, in D", (0.23, 0.43), (0, 0.1)),
-    "viii, short blocks": Prediction("t of samples, either way", (0.1, math.inf), (0, 0.1)),
-    "viii, long blocks": Prediction("t of samples, to the last image", (0.1, math.inf), (0.9, math.inf)),
-    "ix": Prediction("critical beta falls by a factor of", None, (3.6, 4.4)),
-    "xi": Prediction("t of the image of z = 0", None, None),
+NONE = 0.02  # nats, what counts as no mutual information; all there is to know of two images is log 2
+SHARE, INF = "share of samples at the mean", math.inf
+PREDICTIONS: dict[str, tuple] = {  # a measure, and from where to where averaging and collapse predict it; None: nothing
+    "i, kappa below 1": (SHARE, (0.95, 1), (0.95, 1)),
+    "i, kappa from 3": (SHARE, (0.95, 1), (0, 0.5)),
+    "ii, kappa below 1": (SHARE, (0, 0.5), (0.95, 1)),
+    "ii, kappa from 3": (SHARE, (0, 0.5), (0, 0.5)),
+    "iii": ("mutual information changes by, nats", (0, 0.05), (0, 0.05)),
+    "iv": ("t of reconstructions", (0, 0.1), (0.9, INF)),
+    "v": ("critical ratio, kappa", None, (0.9, 1.1)),
+    "vi": ("mutual information, nats", (-INF, NONE), (0.95 * math.log(2), INF)),
+    "vii": ("distance from A, in D", (0.23, 0.43), (0, 0.1)),
+    "viii, short blocks": ("t of samples, either way", (0.1, INF), (0, 0.1)),
+    "viii, long blocks": ("t of samples, to the last image", (0.1, INF), (0.9, INF)),
+    "ix": ("critical beta falls by a factor of", None, (3.6, 4.4)),
+    "xi": ("t of the image of z = 0", None, None),
 }
 
 
@@ -61,37 +51,36 @@ class Verdict(NamedTuple):
 
 def decide(experiment: str, values: Iterable[float]) -> Decision:
     """Compare what was measured, a value a pair and seed, with the predictions. Without a value nothing is decided."""
-    values = [float(value) for value in values]
-    if not values:
-        return Decision(experiment, None, None, math.nan, math.nan)
+    measured = pd.Series(list(values), dtype=float)
     _, *predicted = PREDICTIONS[experiment]
     averaging, collapse = (
-        None if ends is None else all(ends[0] <= value <= ends[1] for value in values) for ends in predicted
+        None if ends is None or measured.empty else bool(measured.between(*ends).all()) for ends in predicted
     )
-    return Decision(experiment, averaging, collapse, min(values), max(values))
+    return Decision(experiment, averaging, collapse, measured.min(), measured.max())
 
 
 def both_rules(runs: pd.DataFrame) -> list[Decision]:
     """i and ii: the share of samples at the mean by ``rule``, on both sides of kappa 1; and xi, of all rules."""
-    sides = {"below 1": runs["kappa"] < 0.9, "from 3": runs["kappa"] >= 3}
-    return [
-        decide(f"{name}, kappa {side}", runs["at_mean"][(runs["rule"] == rule) & there])
-        for name, rule in (("i", "both"), ("ii", "in turn"))
-        for side, there in sides.items()
-    ] + [decide("xi", runs["zero"][runs["kappa"] == 10])]
+    decisions = []
+    for name, rule in (("i", "both"), ("ii", "in turn")):
+        of = runs[runs["rule"] == rule].set_index("kappa")["at_mean"]
+        decisions += [
+            decide(f"{name}, kappa below 1", of[of.index < 0.9]),
+            decide(f"{name}, kappa from 3", of[of.index >= 3]),
+        ]
+    return [*decisions, decide("xi", runs["zero"][runs["kappa"] == 10])]
 
 
 def four_changes(averaged: pd.DataFrame, changed: pd.DataFrame) -> list[Decision]:
     """iii, iv, vi and vii, the rules of ``changed``; (iii) beside models of the same pairs, kappas and seeds."""
-    both = averaged[averaged["rule"] == "both"].merge(changed[changed["rule"] == "iii"], on=["pair", "kappa", "seed"])
-    by = changed.set_index("rule")
-    values = {
-        "iii": (both["mutual_information_x"] - both["mutual_information_y"]).abs(),
-        "iv": by["rebuilt"].loc[["iv"]],
-        "vi": by["mutual_information"].loc[["vi"]],
-        "vii": (1 + by["t"].loc[["vii"]]) / 2,
-    }
-    return [decide(experiment, each) for experiment, each in values.items()]
+    rules = dict(iter(changed.groupby("rule")))
+    both = averaged[averaged["rule"] == "both"].merge(rules["iii"], on=["pair", "kappa", "seed"])
+    return [
+        decide("iii", (both["mutual_information_x"] - both["mutual_information_y"]).abs()),
+        decide("iv", rules["iv"]["rebuilt"]),
+        decide("vi", rules["vi"]["mutual_information"]),
+        decide("vii", (1 + rules["vii"]["t"]) / 2),
+    ]
 
 
 def blocks(runs: pd.DataFrame) -> list[Decision]:

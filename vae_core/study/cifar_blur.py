@@ -6,16 +6,15 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import pandas as pd
-import torch
 
 from vae_core.data import ImageSet
-from vae_core.latent import kl_by_dimension, traverse
 from vae_core.model import VAE, VAEConfig
 from vae_core.plots.charts import Line, Panel, panels
 from vae_core.plots.figures import Saved, Section, image_sections, save, save_results
 from vae_core.quality import laplacian_energy, sharpness
 from vae_core.runs import Run, fit, runs_folder
 from vae_core.scores import detail
+from vae_core.study import likelihood_table
 from vae_core.study.sweep import Images, Point, Row, load_sweep, loaded
 from vae_core.train import TrainConfig
 
@@ -189,18 +188,13 @@ def draw(images: ImageSet, models: Mapping[str, VAE], seed: int = 0, remedies: b
 
 def traversals(model: VAE, images: ImageSet) -> Saved:
     """The five dimensions that a model uses most, each drawn from -2 to 2."""
-    used = kl_by_dimension(model, images.images).argsort(descending=True)[:5].tolist()
-    walk = traverse(model, used, torch.linspace(-2, 2, 7))
-    sections = [Section(f"z[{i}], all others 0", row) for i, row in zip(used, walk, strict=True)]
     title = f"{len(images.images)} images: most used dimensions, -2 to 2"
-    alt = f"Rows of seven images: along each row one latent dimension of {used} goes from -2 to 2."
-    caption, figure = "What single dimensions draw.", image_sections(title, sections, columns=7)
-    return save(figure, "cifar_traversals", alt=alt, caption=caption, source=images.source)
+    return likelihood_table.traversals(model, images, "cifar_traversals", title=title, dimensions=5, steps=7)
 
 
 def published() -> tuple[pd.DataFrame, pd.DataFrame]:
     """The sweep in two: the trainings with the steps and the latent dimensions of the first, and those with more."""
-    sweep = pd.DataFrame(load_sweep("cifar_blur").rows)
+    sweep = load_sweep("cifar_blur")
     usual = (sweep["steps"] == sweep["steps"][0]) & (sweep["latents"] == sweep["latents"][0])
     return sweep[usual], sweep[~usual]
 

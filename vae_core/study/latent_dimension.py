@@ -11,12 +11,13 @@ import torch
 from scipy import stats
 
 from vae_core.data import ImageSet, binarise
-from vae_core.latent import encode_means, kl_by_dimension, plane, traverse
+from vae_core.latent import encode_means, plane
 from vae_core.metrics import active_units, evaluate, importance_weighted_bound
 from vae_core.model import VAE, VAEConfig
 from vae_core.plots.charts import Line, Panel, panels
 from vae_core.plots.figures import Saved, Section, image_sections, latent_plane, save, save_results
 from vae_core.runs import Run, fit, runs_folder
+from vae_core.study.likelihood_table import traversals
 from vae_core.study.sweep import Images, Point, Row, load_sweep, loaded, yardsticks_of
 from vae_core.train import TrainConfig
 
@@ -100,7 +101,7 @@ class Level(NamedTuple):
 def published() -> pd.DataFrame:
     """The published sweep, a row a training: "dim" its latent dimension, "seed", and what was measured."""
     names = {"left": "unexplained", "left_from_grey": "unexplained_grey", "pca_left": "unexplained_pca"}
-    return pd.DataFrame(load_sweep("latent_dimension").rows).rename(columns=names)
+    return load_sweep("latent_dimension").rename(columns=names)
 
 
 def over_seeds(sweep: pd.DataFrame, column: str) -> dict[int, Level]:
@@ -186,12 +187,8 @@ def draw_plane(model: VAE, test: ImageSet) -> Saved:
 
 def draw_traversals(model: VAE, test: ImageSet) -> Saved:
     """Save a walk from -2 to 2 along each of the six latent dimensions that ``model`` uses most, all others at 0."""
-    used = kl_by_dimension(model, test.images[:2000]).argsort(descending=True)[:6].tolist()
-    walks = traverse(model, used, torch.linspace(-2, 2, 8))
-    rows = [Section(f"z[{i}], all others 0", walk) for i, walk in zip(used, walks, strict=True)]
-    figure = image_sections(f"The most used of {model.config.latent_dim} dimensions, from -2 to 2", rows)
-    alt, caption = f"A row for each latent dimension of {used}, from -2 to 2.", "What single dimensions draw."
-    return save(figure, "latent_dim_traversals", alt=alt, caption=caption, source=test.source)
+    title = f"The most used of {model.config.latent_dim} dimensions, from -2 to 2"
+    return traversals(model, test, "latent_dim_traversals", title=title, dimensions=6)
 
 
 def page_facts(test: ImageSet, dims: Sequence[int]) -> dict[str, str]:

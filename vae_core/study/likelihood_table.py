@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import torch
@@ -45,13 +45,13 @@ def bound_figure(bounds: Mapping[int, Mean], images: ImageSet) -> Saved:
     return save(figure, "bound_samples", alt=alt, caption=caption, source=images.source, svg=True)
 
 
-def traversals(model: VAE, images: ImageSet, name: str, *, title: str, dimensions: int) -> Saved:
+def traversals(model: VAE, images: ImageSet, name: str, *, title: str, dimensions: int, steps: int = 8) -> Saved:
     """What the most used dimensions draw, one at a time, from -2 to 2, all others 0."""
     used = kl_by_dimension(model, images.images[:2000]).argsort(descending=True)[:dimensions].tolist()
-    walk = traverse(model, used, torch.linspace(-2, 2, 8))
+    walk = traverse(model, used, torch.linspace(-2, 2, steps))
     rows = [Section(f"z[{i}], all others 0", row) for i, row in zip(used, walk, strict=True)]
-    alt = f"Rows of eight images: along each row one latent dimension of {used} goes from -2 to 2."
-    figure, caption = image_sections(title, rows), "What single dimensions draw."
+    alt = f"Rows of {steps} images: along each row one latent dimension of {used} goes from -2 to 2."
+    figure, caption = image_sections(title, rows, columns=steps), "What single dimensions draw."
     return save(figure, name, alt=alt, caption=caption, source=images.source)
 
 
@@ -80,18 +80,8 @@ def table_figure(results: pd.DataFrame, source: str) -> Saved:
     return save(figure, "likelihood_table", alt=alt, caption=caption, source=source, svg=True)
 
 
-class Gap(NamedTuple):
-    """The best NLL of as many importance samples in training as a row of the paper's table has, in nats per image."""
-
-    k: int
-    nll: float
-    paper: float
-    gap: float  # above the paper's
-    reached: bool
-
-
 def verdict(results: pd.DataFrame) -> pd.DataFrame:
-    """A :class:`Gap` for every k that both have."""
-    best = results.groupby("k")["nll"].min()
-    gaps = [Gap(k, nll, PAPER[k], nll - PAPER[k], nll <= PAPER[k]) for k, nll in best.items() if k in PAPER]
-    return pd.DataFrame(gaps, columns=Gap._fields).round(2)
+    """The best NLL beside the paper's, nats per image, for every ``k`` of its table that ``results`` have."""
+    best = results.groupby("k")["nll"].min().filter(list(PAPER)).rename_axis("k").reset_index()
+    paper = best["k"].map(PAPER)
+    return best.assign(paper=paper, gap=best["nll"] - paper, reached=best["nll"] <= paper).round(2)

@@ -154,7 +154,7 @@ def _measure_ladder(point: Point, run: Run) -> list[Row]:
 
 def load_published() -> dict[str, pd.DataFrame]:
     """The rows of the published ladders, by the title of their images."""
-    tables = {title: pd.DataFrame(load_sweep(f"ladder_{name}").rows) for name, title in TITLES.items()}
+    tables = {title: load_sweep(f"ladder_{name}") for name, title in TITLES.items()}
     return {title: table.replace({"step": {"mixture for z": EX_POST}}) for title, table in tables.items()}
 
 

@@ -37,7 +37,7 @@ class Images(NamedTuple):
     size: int | None = None
 
     def load(self, split: str = "train") -> ImageSet:
-        """Load them, or the embedded stand-in for a set that is not to be had."""
+        """Load them, or the embedded stand-in for a set that is not to be had; all where ``limit`` is more."""
         load = partial(load_images, self.name, split, seed=self.seed, size=self.size, substitute=True)
         try:
             return load(limit=self.limit)
@@ -98,7 +98,7 @@ def whole_numbers(parameter: Any) -> list[int]:
     """The :func:`items` of a notebook parameter as whole numbers.
 
     Raises:
-        ValueError: where one is none.
+        ValueError: if an item is not a whole number.
     """
     try:
         return [int(str(item)) for item in items(parameter)]
@@ -106,19 +106,7 @@ def whole_numbers(parameter: Any) -> list[int]:
         raise ValueError(f"whole numbers between commas are needed, such as 2,4,10, not {parameter!r}") from None
 
 
-class SweepResults(NamedTuple):
-    """The published results of a sweep."""
-
-    rows: list[Row]
-    description: str  # from what, by which command: one line
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """The rows as a table."""
-        return pd.DataFrame(self.rows)
-
-
-def load_sweep(name: str) -> SweepResults:
+def load_sweep(name: str) -> pd.DataFrame:
     """The rows of ``sweep_NAME.json`` in ``$VAE_CORE_SWEEPS``, else those that this checkout has in ``figures/data``.
 
     Raises:
@@ -130,24 +118,21 @@ def load_sweep(name: str) -> SweepResults:
     facts = read_json(path)
     if "rows" not in facts:
         raise ValueError(f"{path} does not hold the results of a sweep: vae-core reproduce --preset full makes it")
-    source, command = facts["source"], facts.get("command")
-    return SweepResults(facts["rows"], f"{path.name}: {len(facts['rows'])} results on {source}, by {command}")
+    return pd.DataFrame(facts["rows"])
 
 
 _DEFAULTS = {"data": Images("mnist")._asdict(), "model": vars(VAEConfig()), "train": vars(TrainConfig())}
 SETTINGS = {f"{part}.{field}": value for part, fields in _DEFAULTS.items() for field, value in fields.items()}
-_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
-_KINDS |= {tuple: "whole numbers such as 256x128"}  # what is None by default, its config checks
 
 
 def points(sweep: Sweep, data: str | None = None, changes: Mapping[str, Sequence[Any]] | None = None) -> list[Point]:
-    """The points of a sweep, on its own data set or another.
+    """The points of a sweep, on its usual data set or another.
 
     ``changes`` maps paths such as ``model.latent_dim``, ``train.seed`` or ``data.limit`` to values: every point is
-    taken with each combination of them in place of its own, and what is then there twice is dropped.
+    taken with each combination of them, and what is then there twice is dropped.
 
     Raises:
-        ValueError: on an unknown setting, no values, a value of another type, or one that a config refuses.
+        ValueError: on an unknown setting, no values, or a value that a config or a data set refuses.
     """
     axes: dict[str, dict[str, list[Any]]] = {part: {} for part in _DEFAULTS}
     for path, values in (changes or {}).items():
@@ -155,20 +140,15 @@ def points(sweep: Sweep, data: str | None = None, changes: Mapping[str, Sequence
             raise ValueError(f"no setting {path!r}: expected one of {', '.join(SETTINGS)}")
         if not len(values):
             raise ValueError(f"{path} needs at least one value")
-        kind = type(SETTINGS[path])
-        for value in values:
-            if kind in _KINDS and type(value) not in {kind, int if kind is float else kind}:
-                raise ValueError(f"{path} must be {_KINDS[kind]}, not {value!r}")
         part, _, field = path.partition(".")
         axes[part][field] = list(values)
-    combinations = {
-        part: [dict(zip(fields, values, strict=True)) for values in product(*fields.values())]
-        for part, fields in axes.items()
-    }
+    data_sets, models, trainings = (
+        [dict(zip(fields, values, strict=True)) for values in product(*fields.values())] for fields in axes.values()
+    )
     unique: dict[Any, Point] = {}
-    for images in combinations["data"]:
+    for images in data_sets:
         base = sweep.points(images.pop("name", data or sweep.data), images)
-        for model, training, point in product(combinations["model"], combinations["train"], base):
+        for model, training, point in product(models, trainings, base):
             point = point._replace(model=replace(point.model, **model), training=replace(point.training, **training))
             unique.setdefault((*point[1:], *point.labels.items()), point)
     return list(unique.values())
@@ -238,10 +218,9 @@ def facts(sweep: Sweep, data: str | None, *, on_event: Callable[[int, int], Any]
 
 def table(outcomes: Sequence[Outcome], changed: Iterable[str] = ()) -> pd.DataFrame:
     """The rows of outcomes, with a column for each setting ``changed``; words where numbers and words are mixed."""
-    rows = [
-        (row, {path: outcome.point.value(path) for path in changed}) for outcome in outcomes for row in outcome.rows
-    ]
-    frame = pd.DataFrame([row | settings for row, settings in rows], dtype=object)
+    changed = list(changed)
+    rows = [row | {at: outcome.point.value(at) for at in changed} for outcome in outcomes for row in outcome.rows]
+    frame = pd.DataFrame(rows, dtype=object)
     for name in frame:
         kind = infer_dtype(frame[name], skipna=True)
         if kind in ("mixed", "mixed-integer"):  # also tuples
@@ -276,27 +255,30 @@ def chart(sweep: Sweep, frame: pd.DataFrame, title: str, changed: Iterable[str] 
     by = telling(frame, [column for column in (*varied, *sweep.apart) if column in frame], [across])
     names = frame[by].astype(str).agg(", ".join, axis=1) if by else pd.Series("mean", frame.index)
     places, words = pd.factorize(frame[across].astype(str))
-    x = frame[across].astype(float) if across in numeric else pd.Series(places + 1.0, frame.index)
-    shown, parts, alt, counts = list(names.unique()[: len(COLOURS)]), list[Panel](), list[str](), set[int]()
+    steps = {} if across in numeric else dict(enumerate(words, start=1))
+    x = pd.Series(places + 1.0, frame.index) if steps else frame[across].astype(float)
+    y = frame[[*sweep.numbers]].astype(float).replace([np.inf, -np.inf], np.nan)
+    shown = list(names.unique()[: len(COLOURS)])
+    parts, alt, counts = list[Panel](), list[str](), set[int]()
     for number, (what, unit) in sweep.numbers.items():
-        y, lines = frame[number].astype(float), []
-        stats = y[np.isfinite(y)].groupby([names, x]).agg(["min", "mean", "max", "size"])
+        stats, lines = y[number].dropna().groupby([names, x]).agg(["min", "mean", "max", "size"]), list[Line]()
         for name in [name for name in shown if name in stats.index]:
-            at, (low, mean, high, size) = stats.loc[name].index.tolist(), stats.loc[name].T.to_numpy()
-            lines.append(Line(name, at, mean, shown.index(name), "o-", low, high))
-            alt.append(f"{what}, {name}: {mean[0]:.3g} at {at[0]:g}, {mean[-1]:.3g} at {at[-1]:g}")
-            counts |= {*size.astype(int)}
+            line = stats.loc[name]
+            low, mean, high = (line[of].tolist() for of in ("min", "mean", "max"))
+            lines.append(Line(name, line.index.tolist(), mean, shown.index(name), "o-", low, high))
+            ends = ", ".join(f"{value:.3g} at {at:g}" for at, value in line["mean"].iloc[[0, -1]].items())
+            alt.append(f"{what}, {name}: {ends}")
+            counts |= {*line["size"].tolist()}
         parts += [Panel(what, unit, lines)] if lines else []
     if not parts:
         raise ValueError(f"there is no chart: nothing of {', '.join(sweep.numbers)} is finite")
-    steps = {} if across in numeric else dict(enumerate(words, start=1))
     figure = panels(title, parts, label, list(steps), right=min(0.5, 0.09 + 0.0165 * max(map(len, shown))))
     many = " to ".join(map(str, sorted({min(counts), max(counts)})))
     remarks = {
         "One training a point.": many == "1",
         f"Means of {many} trainings a point, bars from least to most.": many != "1",
         f"Lines: {', '.join(by)}.": by,
-        "What is not finite is not drawn.": not np.isfinite(frame[[*sweep.numbers]].astype(float)).to_numpy().all(),
+        "What is not finite is not drawn.": y.isna().any(axis=None),
         f"{label.capitalize()}: {', '.join(f'{i} {word}' for i, word in steps.items())}.": steps,
         f"The first {len(shown)} of {names.nunique()} lines; the table holds all.": names.nunique() > len(shown),
     }
