@@ -1,7 +1,6 @@
 """The command about sweeps: words to points, to a table and a chart. Everything heavy is imported inside it."""
 
 import contextlib
-import io
 import re
 import sys
 import tempfile
@@ -10,7 +9,7 @@ from typing import Any
 
 import click
 
-from vae_core.cli.runs import engine_options, one_line_errors
+from vae_core.cli.runs import FOLDER, engine_options
 
 WORDS = {"none": None, "true": True, "false": False}
 
@@ -18,9 +17,8 @@ WORDS = {"none": None, "true": True, "false": False}
 @click.command()
 @click.argument("name", required=False)
 @click.option("--set", "settings", multiple=True, metavar="SETTING=VALUES", help="Between commas; 0:5 is 0,1,2,3,4.")
-@click.option("-o", "--output", "folder", type=click.Path(path_type=Path), help="Folder, instead of build/sweeps/NAME.")
+@click.option("-o", "--output", "folder", type=FOLDER, help="Folder, instead of build/sweeps/NAME.")
 @engine_options
-@one_line_errors
 def sweep(name: str | None, settings: tuple[str, ...], folder: Path | None, jobs: int | None, **where: Any) -> None:
     """Train and measure the points of the sweep NAME, into one table and a chart.
 
@@ -55,10 +53,9 @@ def sweep(name: str | None, settings: tuple[str, ...], folder: Path | None, jobs
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise ValueError(f"{folder} cannot be written ({error.strerror}): choose another with -o") from None
-    outcomes, plain = [], not sys.stderr.isatty()
-    many = jobs or min(len(points), usable())
-    here = many == 1 and where == {"engine": "local", "scheduler": None}  # a process more would only start
-    engine = contextlib.nullcontext() if here else open_engine(many, compute=True, **where)
+    outcomes, plain, jobs = [], not sys.stderr.isatty(), jobs or min(len(points), usable())
+    here = jobs == 1 and where == {"engine": "local", "scheduler": None}  # a process more would only start
+    engine = contextlib.nullcontext() if here else open_engine(jobs, compute=True, **where)
     with engine as executor, tqdm(total=len(points), unit="run", disable=plain) as bar:
         for outcome in sweeps.run(SWEEPS[name], points, executor=executor, cache=runs_folder()):
             outcomes.append(outcome)
@@ -81,7 +78,7 @@ def read_changes(settings: tuple[str, ...]) -> dict[str, list[Any]]:
     """The values of each setting in words such as ``train.seed=0:3``.
 
     Raises:
-        ValueError: on other words, or a setting that is given twice.
+        ValueError: on other words, or a setting that is there twice.
     """
     from vae_core.study.sweep import SETTINGS
 
@@ -102,13 +99,14 @@ def _values(default: Any, word: str) -> list[Any]:
         return [word]
     if (ends := re.fullmatch(r"(\d+):(\d+)", word)) and not isinstance(default, tuple):
         return [*range(int(ends[1]), int(ends[2]))]
-    readings: list[Any] = [WORDS.__getitem__, int, float]
-    if isinstance(default, tuple):
-        readings = [lambda word: tuple(map(int, word.split("x")))]
-    for read in readings:
+    for read in (_sizes,) if isinstance(default, tuple) else (WORDS.__getitem__, int, float):
         with contextlib.suppress(KeyError, ValueError):
             return [read(word)]
     return [word]
+
+
+def _sizes(word: str) -> tuple[int, ...]:
+    return tuple(map(int, word.split("x")))
 
 
 def save(sweep: Any, frame: Any, changes: dict[str, list[Any]], folder: Path, source: str) -> list[Path]:
@@ -118,9 +116,7 @@ def save(sweep: Any, frame: Any, changes: dict[str, list[Any]], folder: Path, so
     from vae_core.study.sweep import chart
 
     paths = [folder / "sweep.parquet", folder / "sweep.csv"]
-    packed = io.BytesIO()
-    frame.to_parquet(packed, index=False)
-    write_bytes(paths[0], packed.getvalue())
+    write_bytes(paths[0], frame.to_parquet(index=False))  # without a path: the bytes
     write_bytes(paths[1], frame.to_csv(index=False).encode())
     title = f"{sweep.name}: {', '.join(part.split(':')[0] for part in source.split('; '))}, {len(frame)} results"
     figure, alt, caption = chart(sweep, frame, title, changes)
