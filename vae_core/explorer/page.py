@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from string import Template
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from vae_core.model import ACTIVATIONS, VAE
 from vae_core.plots.figures import COLOURS
 
 SOURCE = Path(__file__).with_name("explore.js").read_text(encoding="utf-8")
-ALONE = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+PAGE = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
 REACH = 3.0  # sliders run from -REACH to REACH prior deviations, and further when an encoded image does
 SHOWN = 32  # images that can be encoded
 DOTS = 2000  # encoded images on the plane of two dimensions
@@ -170,34 +171,13 @@ def page(described: Described, *, title: str = "Latent explorer", **facts: str) 
     inside += f", and {pictures} sample images" if pictures else ", and no images"
     packs = {name: base64.b64encode(pack).decode() for name, pack in described.packs.items()}
     description = json.dumps(described.description).replace("<", "\\u003c")
-    contents = "\n".join(f'<script type="text/plain" id="{name}">{pack}</script>' for name, pack in packs.items())
     names = {"alt": "description", "caption": "comment"}
-    meta = "\n".join(
-        f'<meta name="{names.get(name, name)}" content="{html.escape(fact)}">' for name, fact in facts.items()
+    metas = [(names.get(name, name), html.escape(fact)) for name, fact in facts.items()]
+    return PAGE.substitute(
+        title=html.escape(title),
+        meta="\n".join(f'<meta name="{name}" content="{fact}">' for name, fact in metas),
+        inside=inside,
+        description=description,
+        packs="\n".join(f'<script type="text/plain" id="{name}">{pack}</script>' for name, pack in packs.items()),
+        source=SOURCE,
     )
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{ALONE}">
-<title>{html.escape(title)}</title>
-{meta}
-<style>:root {{ color-scheme: light dark; }} body {{ font-family: system-ui, sans-serif; margin: 12px; }}
-h1 {{ font-size: 20px; }} p {{ max-width: 44em; }}</style>
-</head>
-<body>
-<h1>{html.escape(title)}</h1>
-<div id="explorer"><p role="alert">This page needs a browser with JavaScript modules, of 2020 or newer.</p></div>
-<p>This file holds {inside}. It asks nothing of any server.</p>
-<script type="application/json" id="description">{description}</script>
-{contents}
-<script type="module">
-{SOURCE}
-const text = (name) => document.getElementById(name).textContent;
-const packs = {{ weights: text("weights"), codes: text("codes"), pictures: text("pictures") }};
-page(document.getElementById("explorer"), JSON.parse(text("description")), packs);
-</script>
-</body>
-</html>
-"""

@@ -95,7 +95,7 @@ def _start_process() -> None:
     os.environ |= QUIET
     from tqdm import tqdm
 
-    tqdm.set_lock(threading.RLock())  # the usual semaphore would be left behind by a process that is killed
+    tqdm.set_lock(threading.RLock())  # a process that is killed would leave the usual semaphore behind
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def end_with_parent() -> None:
@@ -178,16 +178,13 @@ def finished(
     """
     if executor is None:
         for number, (function, args) in enumerate(calls):
-            try:
-                result = function(*args)
-            except Exception as error:
-                result = error
-            yield number, result
+            yield number, _attempt(function, *args)
         return
     numbers = {_submit(executor, call): number for number, call in enumerate(calls)}
     try:
         for future in as_completed(numbers):
-            yield numbers.pop(future), _result(future)
+            packed = _attempt(future.result)
+            yield numbers.pop(future), packed if isinstance(packed, Exception) else pickle.loads(packed)
     finally:
         for future in numbers:
             future.cancel()
@@ -208,9 +205,9 @@ def _call(packed: bytes) -> bytes:
     return pickle.dumps(function(*args))
 
 
-def _result(future: Future) -> Any:
+def _attempt(function: Callable, *args: Any) -> Any:
     try:
-        return pickle.loads(future.result())
+        return function(*args)
     except CancelledError:
         return RuntimeError(GONE)
     except BrokenProcessPool as error:
