@@ -111,9 +111,10 @@ def data(name: str | None, root: Path | None, wait: bool, size: int | None) -> N
 
     if name is None:
         click.echo(f"in {sets.data_root(root)}:")
-        states = {known: "on disk" if sets.on_disk(known, root) else "not on disk" for known in sets.TORCHVISION}
-        for known, state in (states | {k: f"always there: {what}" for k, what in sets.EMBEDDED.items()}).items():
-            click.echo(f"  {known:<14} {state}")
+        for known in sets.TORCHVISION:
+            click.echo(f"  {known:<14} {'on disk' if sets.on_disk(known, root) else 'not on disk'}")
+        for known, description in sets.EMBEDDED.items():
+            click.echo(f"  {known:<14} always there: {description}")
         return
     for split in ("all",) if sets.is_folder(name) else ("train", "test"):
         images = sets.load_images(name, split, root=root, size=size, wait=wait)

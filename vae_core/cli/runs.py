@@ -27,9 +27,8 @@ def one_line_errors(command: Callable) -> Callable:
         except (BrokenPipeError, click.exceptions.Exit, click.Abort):
             raise  # click knows what to do
         except (ValueError, OSError, RuntimeError) as error:
-            words = str(getattr(error, "strerror", None) or error)
-            files = [str(getattr(error, name, None) or "") for name in ("filename", "filename2")]
-            line = ": ".join([*(file for file in files if file not in words), words])
+            file = getattr(error, "filename", None)
+            line = f"{file}: {error.strerror}" if isinstance(error, OSError) and file else str(error)
             click.echo(f"vae-core: {' '.join(line.split())}", err=True)
             sys.exit(2)
         except KeyboardInterrupt as interrupt:
@@ -104,10 +103,10 @@ def data_name(run: Any, path: Path, name: str | None) -> str:
     """The data set of a saved run, unless another was named."""
     from vae_core.data import EMBEDDED, TORCHVISION
 
-    known = name or (run.data.source or "").split(":")[0]
-    if name is None and known not in (*TORCHVISION, *EMBEDDED):
+    source = (run.data.source or "").split(":")[0]
+    if not name and source not in (*TORCHVISION, *EMBEDDED):
         raise ValueError(f"{path} does not say on which data set it was trained: give --data")
-    return known
+    return name or source
 
 
 def seen_images(run: Any, name: str, split: str, **options: Any) -> Any:
@@ -167,12 +166,9 @@ def compare(paths: tuple[Path, ...], as_json: bool, **options: Any) -> None:
         raise ValueError("compare needs two runs or more")
     saved, scores, head = measured(paths, **options)
     names, settings = [run_name(run) for run in saved], differences(saved)
-    if as_json:
-        click.echo(to_json({"runs": names, "settings": settings, "scores": scores}))
-        return
-    for key, values in settings.items():
-        click.echo(f"{key}: {' | '.join(map(str, values))}")
-    click.echo(f"{head}\n{table(scores, names)}")
+    lines = [f"{key}: {' | '.join(map(str, values))}" for key, values in settings.items()]
+    text = "\n".join([*lines, head, str(table(scores, names))])
+    click.echo(to_json({"runs": names, "settings": settings, "scores": scores}) if as_json else text)
 
 
 @click.command()

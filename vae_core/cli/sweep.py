@@ -39,7 +39,9 @@ def sweep(name: str | None, settings: tuple[str, ...], folder: Path | None, jobs
         return click.echo("\n".join(f"{known:<18} {each.description}" for known, each in SWEEPS.items()))
     from tqdm import tqdm
 
+    from vae_core.files import write_bytes
     from vae_core.parallel.engine import open_engine, usable
+    from vae_core.plots import figures
     from vae_core.runs import runs_folder
     from vae_core.study import sweep as sweeps
 
@@ -65,21 +67,24 @@ def sweep(name: str | None, settings: tuple[str, ...], folder: Path | None, jobs
     outcomes.sort(key=lambda outcome: outcome.number)
     failed = [outcome for outcome in outcomes if outcome.error]
     if len(failed) < len(outcomes):
+        frame = sweeps.table(outcomes, changes)
+        tables = {"sweep.parquet": frame.to_parquet(index=False), "sweep.csv": frame.to_csv(index=False).encode()}
+        for file, content in tables.items():
+            write_bytes(folder / file, content)
+            click.echo(folder / file)
         sources = dict.fromkeys(str(outcome.run.data.source) for outcome in outcomes if outcome.run)
-        for path in save(SWEEPS[name], sweeps.table(outcomes, changes), changes, folder, "; ".join(sources)):
-            click.echo(path)
+        title = f"{name}: {', '.join(part.split(':')[0] for part in sources)}, {len(frame)} results"
+        figure, alt, caption = sweeps.chart(SWEEPS[name], frame, title, changes)
+        source = "; ".join(sources)
+        click.echo(figures.save(figure, "sweep", alt=alt, caption=caption, source=source, folder=folder).path)
     if failed:
-        click.echo(f"vae-core: {len(failed)} of {len(points)} points failed:", err=True)
-        click.echo("\n".join(f"  {outcome.label}: {outcome.error}" for outcome in failed), err=True)
+        reasons = [f"  {outcome.label}: {outcome.error}" for outcome in failed]
+        click.echo("\n".join([f"vae-core: {len(failed)} of {len(points)} points failed:", *reasons]), err=True)
         sys.exit(1)
 
 
 def read_changes(settings: tuple[str, ...]) -> dict[str, list[Any]]:
-    """The values of each setting in words such as ``train.seed=0:3``.
-
-    Raises:
-        ValueError: on other words, or a setting that is there twice.
-    """
+    """The values of each setting in words such as ``train.seed=0:3``."""
     from vae_core.study.sweep import SETTINGS
 
     changes: dict[str, list[Any]] = {}
@@ -87,37 +92,20 @@ def read_changes(settings: tuple[str, ...]) -> dict[str, list[Any]]:
         path, equals, values = words.partition("=")
         if not equals:
             raise ValueError(f"--set needs SETTING=VALUES, such as model.latent_dim=2,4,10, not {words!r}")
-        if path in changes:
-            raise ValueError(f"--set {path} is given twice: put its values between commas")
-        changes[path] = [value for word in values.split(",") for value in _values(SETTINGS.get(path), word)]
+        for word in values.split(","):
+            changes.setdefault(path, []).extend(_values(SETTINGS.get(path), word))
     return changes
 
 
 def _values(default: Any, word: str) -> list[Any]:
     """A word as the values of a setting with that ``default``, where it can be read so."""
-    if isinstance(default, str):
-        return [word]
-    if (ends := re.fullmatch(r"(\d+):(\d+)", word)) and not isinstance(default, tuple):
-        return [*range(int(ends[1]), int(ends[2]))]
-    for read in (_sizes,) if isinstance(default, tuple) else (WORDS.__getitem__, int, float):
-        with contextlib.suppress(KeyError, ValueError):
-            return [read(word)]
+    if isinstance(default, tuple):
+        sizes = word.split("x")
+        return [tuple(map(int, sizes)) if all(map(str.isdecimal, sizes)) else word]
+    if not isinstance(default, str):
+        if ends := re.fullmatch(r"(\d+):(\d+)", word):
+            return [*range(int(ends[1]), int(ends[2]))]
+        for read in (WORDS.__getitem__, int, float):
+            with contextlib.suppress(KeyError, ValueError):
+                return [read(word)]
     return [word]
-
-
-def _sizes(word: str) -> tuple[int, ...]:
-    return tuple(map(int, word.split("x")))
-
-
-def save(sweep: Any, frame: Any, changes: dict[str, list[Any]], folder: Path, source: str) -> list[Path]:
-    """Write the table and the chart of a sweep, each file whole or not at all; their paths."""
-    from vae_core.files import write_bytes
-    from vae_core.plots import figures
-    from vae_core.study.sweep import chart
-
-    paths = [folder / "sweep.parquet", folder / "sweep.csv"]
-    write_bytes(paths[0], frame.to_parquet(index=False))  # without a path: the bytes
-    write_bytes(paths[1], frame.to_csv(index=False).encode())
-    title = f"{sweep.name}: {', '.join(part.split(':')[0] for part in source.split('; '))}, {len(frame)} results"
-    figure, alt, caption = chart(sweep, frame, title, changes)
-    return [*paths, figures.save(figure, "sweep", alt=alt, caption=caption, source=source, folder=folder).path]

@@ -66,22 +66,22 @@ def describe(model: Models, images: Images | None, along: str | None) -> Describ
         raise ValueError("explore takes a VAE, or a mapping from names to VAEs")
     pictures, labels = (images.images, images.labels) if isinstance(images, ImageSet) else (images, None)
     if pictures is not None:
-        if pictures.dtype != torch.uint8 or pictures.ndim != 4:
-            raise ValueError(f"images must be uint8 (N, C, H, W), not {pictures.dtype} {tuple(pictures.shape)}")
-        for each in named.values():
-            if tuple(pictures.shape[1:]) != each.config.image_shape:
-                raise ValueError(f"images are {tuple(pictures.shape[1:])}, the model takes {each.config.image_shape}")
+        dtype, shape = pictures.dtype, tuple(pictures.shape)
+        if dtype != torch.uint8 or {shape[1:]} != {each.config.image_shape for each in named.values()}:
+            raise ValueError(
+                f"images must be uint8 (N, C, H, W), of the shape that the model takes, not {dtype} {shape}"
+            )
         pictures = pictures if len(pictures) else None
     if along is not None and len({(each.config.latent_dim, each.config.image_shape) for each in named.values()}) > 1:
         raise ValueError(f"to go along {along}, all models need the same latent dimension and image shape")
-    classes = [] if labels is None else sorted(set(labels.tolist()))
+    classes, places = np.unique([] if labels is None else labels.numpy(), return_inverse=True)
+    places = places.tolist()  # of each image's class
     groups: list[dict[str, Any]] = []
     weights: list[Tensor] = []
     codes: list[np.ndarray] = []
     models, too_large = [], ""
     for members in [named] if along else [{name: each} for name, each in named.items()]:
-        among = None if labels is None else [classes.index(label) for label in labels.tolist()]
-        group, numbers = _group(list(members.values()), pictures, among)
+        group, numbers = _group(list(members.values()), pictures, places)
         group["name"] = "" if along else next(iter(members))
         group |= {"along": along, "steps": list(members) if along else None, "first": 0}
         group["decoders"] = [_decoder(each, weights) for each in members.values()]
@@ -95,7 +95,7 @@ def describe(model: Models, images: Images | None, along: str | None) -> Describ
         "groups": groups,
         "colours": list(COLOURS),
         "classes": [str(each) for each in classes] or ["images"],
-        "labels": [] if labels is None else [classes.index(label) for label in labels[:SHOWN].tolist()],
+        "labels": places[:SHOWN],
         "note": too_large,
     }
     with np.errstate(over="ignore"):
@@ -105,9 +105,7 @@ def describe(model: Models, images: Images | None, along: str | None) -> Describ
     return Described(description, packs, models, too_large)
 
 
-def _group(
-    members: list[VAE], pictures: Tensor | None, classes: list[int] | None
-) -> tuple[dict[str, Any], list[np.ndarray]]:
+def _group(members: list[VAE], pictures: Tensor | None, classes: list[int]) -> tuple[dict[str, Any], list[np.ndarray]]:
     """What decoders of one z have in common, and the latent vectors that each encoder gives the images."""
     latent = members[0].config.latent_dim
     order, names, dots = list(range(latent)), [f"z[{i}]" for i in range(latent)], []
@@ -121,7 +119,7 @@ def _group(
             names = [f"{name} {kl:.2f} nats" for name, kl in zip(names, used, strict=True)]
             if latent == 2:
                 codes.append(many[0])
-                dots = [0] * len(many[0]) if classes is None else classes[: len(many[0])]
+                dots = classes[:DOTS] or [0] * len(many[0])
     furthest = max((float(np.nan_to_num(np.abs(each), posinf=0.0).max(initial=0.0)) for each in codes), default=0.0)
     group = {"shape": list(members[0].config.image_shape), "latent": latent, "order": order, "names": names}
     group |= {"reach": max(REACH, float(math.ceil(furthest))), "images": len(codes[0]) if codes else 0, "dots": dots}

@@ -1,6 +1,7 @@
 """Run functions in threads, in processes or on Dask, through one executor interface. Knows nothing of what runs."""
 
 import contextlib
+import functools
 import logging
 import multiprocessing
 import os
@@ -38,9 +39,7 @@ def open_engine(
         ValueError: when Dask is not installed, or no scheduler with a worker answers at the address.
     """
     if scheduler or engine == "dask":
-        with _dask_client(jobs, scheduler) as client:
-            executor = client.get_executor(pure=False)
-            executor.client = client
+        with _dask(jobs, scheduler) as executor:
             yield executor
         return
     executor = Processes(jobs) if compute else ThreadPoolExecutor(jobs)
@@ -58,14 +57,11 @@ class Processes(ThreadPoolExecutor):
 
     def __init__(self, jobs: int) -> None:
         super().__init__(jobs)
-        self._others = {*multiprocessing.active_children()}
-        self._pools = queue.SimpleQueue[ProcessPoolExecutor]()
-        for _ in range(jobs):
-            self._pools.put(self._pool())
-
-    def _pool(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")  # torch and its threads do not survive a fork
-        return ProcessPoolExecutor(1, context, _start_process)
+        self._new = functools.partial(ProcessPoolExecutor, 1, context, _start_process)
+        self._pools, self._others = queue.SimpleQueue[ProcessPoolExecutor](), {*multiprocessing.active_children()}
+        for _ in range(jobs):
+            self._pools.put(self._new())
 
     def submit(self, function: Callable, /, *args: Any, **kwargs: Any) -> Future:
         """A call of a function of a module."""
@@ -76,7 +72,7 @@ class Processes(ThreadPoolExecutor):
         try:
             return pool.submit(function, *args, **kwargs).result()
         except BrokenProcessPool:
-            pool = self._pool()
+            pool = self._new()
             raise
         finally:
             self._pools.put(pool)
@@ -107,7 +103,7 @@ def _start_process() -> None:
 
 
 @contextlib.contextmanager
-def _dask_client(jobs: int, scheduler: str | None) -> Iterator[Any]:
+def _dask(jobs: int, scheduler: str | None) -> Iterator[Any]:
     try:
         import dask
         import distributed
@@ -127,7 +123,9 @@ def _dask_client(jobs: int, scheduler: str | None) -> Iterator[Any]:
             reason = (str(error).splitlines() or [repr(error)])[0]
             remedy = "start one with dask scheduler and dask worker"
             raise ValueError(f"no Dask cluster at {scheduler} ({reason}): {remedy}") from None
-        yield client
+        executor = client.get_executor(pure=False)
+        executor.client = client
+        yield executor
 
 
 @contextlib.contextmanager
@@ -180,7 +178,7 @@ def finished(
         for number, (function, args) in enumerate(calls):
             yield number, _attempt(function, *args)
         return
-    numbers = {_submit(executor, call): number for number, call in enumerate(calls)}
+    numbers = {executor.submit(_call, pickle.dumps(call)): number for number, call in enumerate(calls)}
     try:
         for future in as_completed(numbers):
             packed = _attempt(future.result)
@@ -188,15 +186,6 @@ def finished(
     finally:
         for future in numbers:
             future.cancel()
-
-
-def _submit(executor: Executor, call: tuple[Callable, tuple]) -> Future:
-    try:
-        return executor.submit(_call, pickle.dumps(call))
-    except Exception as error:  # it cannot be pickled, or the executor has broken down
-        future: Future = Future()
-        future.set_exception(error)
-        return future
 
 
 def _call(packed: bytes) -> bytes:
