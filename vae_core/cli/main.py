@@ -1,5 +1,6 @@
 """The command line: words to calls. Everything heavy is imported inside the commands."""
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -144,15 +145,13 @@ def forecast(name: str, likelihood: Any, sigma: str, beta: float, limit: int | N
     from vae_core.model import VAEConfig
 
     images = load_images(name, "all" if is_folder(name) else "train", limit=limit, size=size)
-    _, channels, height, width = images.images.shape
-    scales: dict[str, Any] = {"learned": "learned", "optimal": "optimal"}
-    scales["mean-of-squares"] = (channels * height * width / 2) ** 0.5
+    shape: Any = tuple(images.images.shape[1:])
+    scales: Any = {"learned": "learned", "optimal": "optimal", "mean-of-squares": (math.prod(shape) / 2) ** 0.5}
     try:
-        scale = scales.get(sigma) or float(sigma)
+        scale = None if likelihood == "bernoulli" else scales.get(sigma) or float(sigma)
     except ValueError:
         raise ValueError(f"sigma must be a number or one of {', '.join(scales)}, not {sigma!r}") from None
-    scale = None if likelihood == "bernoulli" else scale
-    config = VAEConfig(image_shape=(channels, height, width), likelihood=likelihood, sigma=scale)
+    config = VAEConfig(image_shape=shape, likelihood=likelihood, sigma=scale)
     variance = effective_variance(config, beta)
     click.echo(f"{images.source}: {len(images.images):,} images")
     click.echo(f"effective variance: {'no single number' if variance is None else f'{variance:.4g}'}")
@@ -178,8 +177,7 @@ def reproduce(names: tuple[str, ...], **options: Any) -> None:
     \b
     vae-core reproduce 01 04            two of them, if they are not fresh
     vae-core reproduce --force --jobs 1 all of them, one after another
-    vae-core reproduce --scheduler tcp://10.0.0.5:8786
-                                        on the workers of a Dask cluster
+    vae-core reproduce --scheduler tcp://10.0.0.5:8786    on the workers of a Dask cluster
     """
     from vae_core.regenerate.reproduce import reproduce as run
 

@@ -169,10 +169,10 @@ def _worker() -> Any:
 def finished(
     calls: Iterable[tuple[Callable, tuple]], executor: Executor | None = None
 ) -> Generator[tuple[int, Any], None, None]:
-    """What each call, a function of a module and its arguments, returned or the exception that it raised.
+    """What each call returned or the exception that it raised, with its number, in the order in which they end.
 
-    Each comes with the number of its call, in the order in which they end. Without an ``executor`` they run here, as
-    they are asked for. Calls and results travel pickled. When the iterator is closed, what has not begun is cancelled.
+    A call is a function of a module and its arguments. Without an ``executor`` they run here, as they are asked for.
+    When the iterator is closed, what has not begun is cancelled.
     """
     if executor is None:
         for number, (function, args) in enumerate(calls):
@@ -241,12 +241,11 @@ def usable_memory(root: Path = Path("/")) -> int:
     """Bytes of memory that are free, also within the limits of this process's containers (cgroups) under ``root``."""
     import psutil
 
-    free = [psutil.virtual_memory().available]
-    with contextlib.suppress(OSError):  # of systems that have none
-        group = (root / "proc/self/cgroup").read_text().partition("0::/")[2].strip()
-        for folder in (root / "sys/fs/cgroup" / group / "limit").parents:
-            with contextlib.suppress(OSError, ValueError):  # no limit here
-                limit, used = (int((folder / name).read_text()) for name in ("memory.max", "memory.current"))
-                facts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-                free.append(max(0, limit - used + int(facts["inactive_file"])))
-    return min(free)
+    free, groups = psutil.virtual_memory().available, root / "proc/self/cgroup"
+    group = groups.read_text().partition("0::/")[2].strip() if groups.exists() else ""
+    for folder in (root / "sys/fs/cgroup" / group / "limit").parents:
+        with contextlib.suppress(OSError, ValueError):  # no limit here
+            limit, used = (int((folder / name).read_text()) for name in ("memory.max", "memory.current"))
+            facts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            free = min(free, max(0, limit - used + int(facts["inactive_file"])))
+    return free

@@ -68,8 +68,7 @@ def fit_many(
     with tqdm(total=len(jobs), delay=2, leave=False, unit="run", disable=quiet or executor is not None) as bar:
         for index, job in enumerate(jobs):
             try:
-                digest = digests.get(id(job.images)) or _load(job.images, batch)[1]
-                digests[id(job.images)] = digest
+                digest = digests[id(job.images)] = digests.get(id(job.images)) or _load(job.images, batch)[1]
                 facts = runs.run_facts(job.model, job.training, digest, threads=1)
                 folder = None if cache is None else Path(cache) / runs.key_of(facts)
                 saved_run = runs.load_run(folder) if folder and (folder / "run.json").exists() else None
