@@ -71,7 +71,7 @@ NONE = {"memory.max": "max\n"}
     ("0::/a/b\n", {"a/b": V2 | NONE}, None),
     ("0::/a/b\n", {"other": V2}, None),
     ("4:memory:/c\n0::/a/b\n", {"a/b": V2}, 700_000),
-    (None, {"": V2}, None),
+    (None, {}, None),
 ])  # fmt: skip
 def test_the_memory_of_containers_is_heeded(tmp_path, groups: str | None, files: dict, least: int | None) -> None:
     for folder, content in files.items():
