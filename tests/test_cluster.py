@@ -154,10 +154,7 @@ def test_trainings_on_a_cluster_are_those_of_here_and_kept_by_the_caller(cluster
 def test_a_worker_that_is_killed_loses_nothing(cluster: Cluster) -> None:
     after(1.5, cluster.kill, cluster.workers[0])
     with jobs.open_engine(1, scheduler=cluster.address) as executor:
-        assert isinstance(executor, jobs.Cluster)
-        assert executor.slots == 2
         results = dict(jobs.finished([(time.sleep, (3,)), (time.sleep, (3,)), *[(abs, (-3,))] * 4], executor))
-        assert executor.slots == 1
     assert results == {0: None, 1: None, 2: 3, 3: 3, 4: 3, 5: 3}
 
 
@@ -170,13 +167,9 @@ def test_a_call_that_kills_its_workers_is_given_up_and_the_others_are_done(clust
     assert set(results.values()) == {None}
 
 
-def test_a_cluster_without_workers_is_waited_for_and_then_given_up(cluster: Cluster, monkeypatch) -> None:
-    monkeypatch.setattr(jobs, "PATIENCE", 3)
-    with jobs.open_engine(1, scheduler=cluster.address) as executor:
-        cluster.kill(cluster.workers[0])  # of two, the second may be killed by the same call: a KilledWorker
-        after(2, cluster.kill, cluster.workers[1])
-        results = dict(jobs.finished([(time.sleep, (100,))] * 2, executor))
-    assert [str(results[i]) for i in range(2)] == [jobs.GONE] * 2
+def test_a_cluster_without_workers_is_refused(cluster: Cluster, monkeypatch) -> None:
+    for worker in cluster.workers:
+        cluster.kill(worker)
     monkeypatch.setattr(jobs, "ANSWER", 2)
     with (
         pytest.raises(ValueError, match=r"0/1 workers.*: start one with dask scheduler and dask worker"),
@@ -308,7 +301,7 @@ def test_a_worker_with_other_code_publishes_nothing(clusters: list[Cluster], tmp
 @pytest.mark.parametrize(("address", "why"), [
     ("tcp://127.0.0.1:9", "Timed out trying to connect"),
     ("tcp://127.0.0.1", "missing port number"),
-    ("nonsense", "Must include protocol"),
+    ("nonsense", "missing port number"),
     ("carrier://pigeon:1", "unknown address scheme"),
 ])  # fmt: skip
 def test_no_scheduler_is_one_line(tmp_path: Path, monkeypatch, address: str, why: str) -> None:

@@ -78,7 +78,7 @@ def libraries() -> dict[str, str]:
 @cache
 def package_digest(folder: Path = PACKAGE) -> str:
     """One digest of the package's files but those of ``cli`` and ``regenerate``, on which no figure depends."""
-    paths = (path for path in folder.rglob("*") if path.suffix in {".py", ".js"})
+    paths = (path for path in folder.rglob("*") if path.suffix in {".py", ".js", ".html"})
     names = sorted(path.relative_to(folder).as_posix() for path in paths)
     names = [name for name in names if not name.startswith(("cli/", "regenerate/", "__main__"))]
     return digest("".join(f"{name} {code_digest(folder / name)}\n" for name in names).encode())

@@ -1,5 +1,6 @@
 """The command line: words to calls. Everything heavy is imported inside the commands."""
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -13,7 +14,13 @@ from vae_core.cli.runs import FOLDER, engine_options, limit_option, one_line_err
 from vae_core.cli.sweep import sweep
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+class Commands(click.Group):
+    """Commands whose errors are a line each."""
+
+    invoke = one_line_errors(click.Group.invoke)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__)
 def main() -> None:
     """Images from variational autoencoders: regenerate the figures, look at what is there."""
@@ -22,17 +29,16 @@ def main() -> None:
     from vae_core.sources.torchvision_files import data_root
 
     data_root()  # and so what is meant by $VAE_CORE_DATA, here and in kernels that start elsewhere
-    # a grammar of addresses, most of a second to load, which jsonschema takes if it is there and no notebook needs
-    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 
+PRESETS = "fast: seconds, for a look; post: the published figures; full: more seeds and sweeps."
+LIKELIHOODS = ["bernoulli", "gaussian", "laplace", "logistic"]
 for command in (runs.runs, runs.evaluate, runs.compare, runs.export, sweep):
     main.add_command(command)
 
 
 @main.command()
 @click.argument("figure", required=False, type=FOLDER)
-@one_line_errors
 def status(figure: Path | None) -> None:
     """Show each notebook, whether its published figures are those that it would draw now, and where they come from.
 
@@ -66,7 +72,6 @@ def status(figure: Path | None) -> None:
 @main.command()
 @click.argument("names", nargs=-1)
 @engine_options
-@one_line_errors
 def verify(names: tuple[str, ...], **where: Any) -> None:
     """Draw the figures of notebooks again, into build/verify/, and compare them with the published ones.
 
@@ -81,7 +86,6 @@ def verify(names: tuple[str, ...], **where: Any) -> None:
 
 @main.command()
 @click.option("--for-post", "folder", required=True, metavar="DIR", type=FOLDER)
-@one_line_errors
 def figures(folder: Path) -> None:
     """Copy the nine published panels, under the post's own file names, ready to be put into it.
 
@@ -99,7 +103,6 @@ def figures(folder: Path) -> None:
 @click.option("--to", "root", type=FOLDER, help="Folder to keep it in, instead of $VAE_CORE_DATA.")
 @click.option("--wait", is_flag=True, help="Take as long as it takes; otherwise give up when it would be minutes.")
 @size_option
-@one_line_errors
 def data(name: str | None, root: Path | None, wait: bool, size: int | None) -> None:
     """Fetch the data set NAME ahead of time, or show what a folder of images holds.
 
@@ -109,9 +112,10 @@ def data(name: str | None, root: Path | None, wait: bool, size: int | None) -> N
 
     if name is None:
         click.echo(f"in {sets.data_root(root)}:")
-        states = {known: "on disk" if sets.on_disk(known, root) else "not on disk" for known in sets.TORCHVISION}
-        for known, state in (states | {k: f"always there: {what}" for k, what in sets.EMBEDDED.items()}).items():
-            click.echo(f"  {known:<14} {state}")
+        for known in sets.TORCHVISION:
+            click.echo(f"  {known:<14} {'on disk' if sets.on_disk(known, root) else 'not on disk'}")
+        for known, description in sets.EMBEDDED.items():
+            click.echo(f"  {known:<14} always there: {description}")
         return
     for split in ("all",) if sets.is_folder(name) else ("train", "test"):
         images = sets.load_images(name, split, root=root, size=size, wait=wait)
@@ -121,12 +125,11 @@ def data(name: str | None, root: Path | None, wait: bool, size: int | None) -> N
 
 @main.command()
 @click.argument("name")
-@click.option("--likelihood", type=click.Choice(["bernoulli", "gaussian", "laplace", "logistic"]), default="gaussian")
+@click.option("--likelihood", type=click.Choice(LIKELIHOODS), default="gaussian")
 @click.option("--sigma", default="0.7071", help="A number, learned, optimal (gaussian only), or mean-of-squares.")
 @click.option("--beta", type=float, default=1.0, help="Weight of the KL.")
 @limit_option
 @size_option
-@one_line_errors
 def forecast(name: str, likelihood: Any, sigma: str, beta: float, limit: int | None, size: int | None) -> None:
     """Say before any training whether a VAE on the data set or folder NAME must collapse.
 
@@ -142,14 +145,13 @@ def forecast(name: str, likelihood: Any, sigma: str, beta: float, limit: int | N
     from vae_core.model import VAEConfig
 
     images = load_images(name, "all" if is_folder(name) else "train", limit=limit, size=size)
-    _, channels, height, width = images.images.shape
-    scales: dict[str, Any] = {"learned": "learned", "optimal": "optimal"}
-    scales["mean-of-squares"] = (channels * height * width / 2) ** 0.5
+    shape: Any = tuple(images.images.shape[1:])
+    scales: Any = {"learned": "learned", "optimal": "optimal", "mean-of-squares": (math.prod(shape) / 2) ** 0.5}
     try:
-        scale = None if likelihood == "bernoulli" else scales[sigma] if sigma in scales else float(sigma)
+        scale = None if likelihood == "bernoulli" else scales.get(sigma) or float(sigma)
     except ValueError:
         raise ValueError(f"sigma must be a number or one of {', '.join(scales)}, not {sigma!r}") from None
-    config = VAEConfig(image_shape=(channels, height, width), likelihood=likelihood, sigma=scale)
+    config = VAEConfig(image_shape=shape, likelihood=likelihood, sigma=scale)
     variance = effective_variance(config, beta)
     click.echo(f"{images.source}: {len(images.images):,} images")
     click.echo(f"effective variance: {'no single number' if variance is None else f'{variance:.4g}'}")
@@ -158,18 +160,12 @@ def forecast(name: str, likelihood: Any, sigma: str, beta: float, limit: int | N
 
 @main.command()
 @click.argument("names", nargs=-1)
-@click.option(
-    "--preset",
-    type=click.Choice(["fast", "post", "full"]),
-    default="post",
-    help="fast: seconds, for a look; post: the published figures; full: more seeds and sweeps.",
-)
+@click.option("--preset", type=click.Choice(["fast", "post", "full"]), default="post", help=PRESETS)
 @click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a notebook parameter.")
 @engine_options
 @click.option("--timeout", type=click.FloatRange(1), metavar="SECONDS", help="Stop a notebook that takes longer.")
 @click.option("--force", is_flag=True, help="Run also the notebooks that ran here and whose figures are fresh.")
 @click.option("--republish", is_flag=True, help="Run all, and replace also the figures that look the same.")
-@one_line_errors
 def reproduce(names: tuple[str, ...], **options: Any) -> None:
     """Execute notebooks headlessly and regenerate their figures.
 
@@ -181,8 +177,7 @@ def reproduce(names: tuple[str, ...], **options: Any) -> None:
     \b
     vae-core reproduce 01 04            two of them, if they are not fresh
     vae-core reproduce --force --jobs 1 all of them, one after another
-    vae-core reproduce --scheduler tcp://10.0.0.5:8786
-                                        on the workers of a Dask cluster
+    vae-core reproduce --scheduler tcp://10.0.0.5:8786    on the workers of a Dask cluster
     """
     from vae_core.regenerate.reproduce import reproduce as run
 

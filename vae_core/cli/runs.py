@@ -1,4 +1,4 @@
-"""Commands about saved runs. Everything heavy is imported inside them."""
+"""Commands about saved runs, and what commands share. Everything heavy is imported inside them."""
 
 import functools
 import os
@@ -11,9 +11,6 @@ from typing import Any
 import click
 
 FOLDER = click.Path(path_type=Path)
-limit_option = click.option("--limit", type=int, help="That many of the training images.")
-size_option = click.option("--size", type=int, help="For a folder of images: height and width to bring them to.")
-data_option = click.option("--data", "name", help="Data set or folder; that of the run if it was trained by name.")
 
 
 def one_line_errors(command: Callable) -> Callable:
@@ -27,12 +24,11 @@ def one_line_errors(command: Callable) -> Callable:
         before = signal.signal(signal.SIGTERM, stop)
         try:
             return command(*args, **kwargs)
-        except BrokenPipeError:
-            raise  # whoever read our words has read enough; click knows what to do
+        except (BrokenPipeError, click.exceptions.Exit, click.Abort):
+            raise  # click knows what to do
         except (ValueError, OSError, RuntimeError) as error:
-            words = str(getattr(error, "strerror", None) or error)
-            files = [str(getattr(error, name, None) or "") for name in ("filename", "filename2")]
-            line = ": ".join([*(file for file in files if file not in words), words])
+            file = getattr(error, "filename", None)
+            line = f"{file}: {error.strerror}" if isinstance(error, OSError) and file else str(error)
             click.echo(f"vae-core: {' '.join(line.split())}", err=True)
             sys.exit(2)
         except KeyboardInterrupt as interrupt:
@@ -44,35 +40,39 @@ def one_line_errors(command: Callable) -> Callable:
     return run
 
 
-def engine_options(command: Callable) -> Callable:
-    """Where jobs run. Where Ctrl-C does nothing, as under nohup, the command first says how to stop it."""
-
-    @click.option("--jobs", type=click.IntRange(1), help="At once; as many as cores and memory carry if not given.")
-    @click.option(
-        "--engine", type=click.Choice(["local", "dask"]), default="local", help="dask: a cluster started here."
-    )
-    @click.option("--scheduler", metavar="ADDRESS", help="Run on the Dask cluster of tcp://HOST:PORT.")
-    @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-            click.echo(f"vae-core: Ctrl-C is ignored here; to stop: kill {os.getpid()}", err=True)
-        return command(*args, **kwargs)
-
-    return run
+def options(*decorators: Callable) -> Callable:
+    """Several options as one decorator."""
+    return lambda command: functools.reduce(lambda inner, option: option(inner), reversed(decorators), command)
 
 
-def measure_options(command: Callable) -> Callable:
-    """On which images saved runs are measured, and how."""
-    samples = click.option("--samples", type=click.IntRange(1), default=500, help="Of the bound.")
-    as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-    for option in (samples, as_json, size_option, limit_option, data_option):
-        command = option(command)
-    return command
+def check_interrupt(_: click.Context, __: click.Parameter, jobs: int | None) -> int | None:
+    """Where Ctrl-C does nothing, as under nohup: how to stop it. The value of the option is left alone."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        click.echo(f"vae-core: Ctrl-C is ignored here; to stop: kill {os.getpid()}", err=True)
+    return jobs
+
+
+JOBS = "At once; as many as cores and memory carry if not given."
+ENGINES = click.Choice(["local", "dask"])
+engine_options = options(
+    click.option("--jobs", type=click.IntRange(1), callback=check_interrupt, help=JOBS),
+    click.option("--engine", type=ENGINES, default="local", help="dask: a cluster started here."),
+    click.option("--scheduler", metavar="ADDRESS", help="Run on the Dask cluster of tcp://HOST:PORT."),
+)
+limit_option = click.option("--limit", type=int, help="That many of the training images.")
+size_option = click.option("--size", type=int, help="For a folder of images: height and width to bring them to.")
+data_option = click.option("--data", "name", help="Data set or folder; that of the run if it was trained by name.")
+measure_options = options(
+    data_option,
+    limit_option,
+    size_option,
+    click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table."),
+    click.option("--samples", type=click.IntRange(1), default=500, help="Of the bound."),
+)
 
 
 @click.command()
 @click.argument("folder", type=FOLDER)
-@one_line_errors
 def runs(folder: Path) -> None:
     """List the runs saved in FOLDER by ``fit(..., cache=FOLDER)``, oldest first.
 
@@ -87,13 +87,14 @@ def runs(folder: Path) -> None:
     for path in paths:
         try:
             run = load_run(path)
-            model, training, records = run.model_config, run.train_config, run.records
-            line = f"{model.architecture} latent_dim {model.latent_dim} {model.likelihood} beta {training.beta:g} seed "
-            last = f"elbo {records[-1].elbo:.2f} nats after {records[-1].step} steps" if records else "untrained"
-            line += f"{training.seed}: {last}; {meaning(run.model.measure, model)}"
         except (ValueError, OSError) as error:
-            line, unread = f"CANNOT BE READ: {error}", unread + 1
-        click.echo(f"{path.name}  {line}")
+            click.echo(f"{path.name}  CANNOT BE READ: {error}")
+            unread += 1
+            continue
+        model, training, records = run.model_config, run.train_config, run.records
+        line = f"{model.architecture} latent_dim {model.latent_dim} {model.likelihood} beta {training.beta:g} seed "
+        last = f"elbo {records[-1].elbo:.2f} nats after {records[-1].step} steps" if records else "untrained"
+        click.echo(f"{path.name}  {line}{training.seed}: {last}; {meaning(run.model.measure, model)}")
     if paths and unread == len(paths):
         raise ValueError(f"no run in {folder} can be read")
 
@@ -102,10 +103,10 @@ def data_name(run: Any, path: Path, name: str | None) -> str:
     """The data set of a saved run, unless another was named."""
     from vae_core.data import EMBEDDED, TORCHVISION
 
-    known = name or (run.data.source or "").split(":")[0]
-    if name is None and known not in (*TORCHVISION, *EMBEDDED):
+    source = (run.data.source or "").split(":")[0]
+    if not name and source not in (*TORCHVISION, *EMBEDDED):
         raise ValueError(f"{path} does not say on which data set it was trained: give --data")
-    return known
+    return name or source
 
 
 def seen_images(run: Any, name: str, split: str, **options: Any) -> Any:
@@ -127,11 +128,8 @@ def measured(paths: tuple[Path, ...], name: str | None, limit: int | None, size:
     name = data_name(saved[0], paths[0], name)
     training = seen_images(saved[0], name, "train", limit=limit, size=size)
     if images_digest(training.images) != saved[0].data.sha256:
-        click.echo(
-            f"note: trained on {saved[0].data.images:,} other images than these {len(training.images):,} of {name}; "
-            "distances to training images and Fréchet distances are to these",
-            err=True,
-        )
+        note = f"note: trained on {saved[0].data.images:,} other images than these {len(training.images):,} of {name}; "
+        click.echo(note + "distances to training images and Fréchet distances are to these", err=True)
     click.echo(f"a small classifier for the Fréchet distance, then the measuring of {len(saved)} run(s)", err=True)
     against = Yardsticks(seen_images(saved[0], name, "test", size=size), training)
     scores = [score(run.model, against, samples=samples) for run in saved]
@@ -142,7 +140,6 @@ def measured(paths: tuple[Path, ...], name: str | None, limit: int | None, size:
 @click.command()
 @click.argument("run", type=FOLDER)
 @measure_options
-@one_line_errors
 def evaluate(run: Path, as_json: bool, **options: Any) -> None:
     """Measure the run saved in the folder RUN on test images: likelihoods, latents, image quality.
 
@@ -157,7 +154,6 @@ def evaluate(run: Path, as_json: bool, **options: Any) -> None:
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="RUN RUN...", type=FOLDER)
 @measure_options
-@one_line_errors
 def compare(paths: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     """Show in which settings saved runs differ, and their measurements side by side.
 
@@ -170,21 +166,17 @@ def compare(paths: tuple[Path, ...], as_json: bool, **options: Any) -> None:
         raise ValueError("compare needs two runs or more")
     saved, scores, head = measured(paths, **options)
     names, settings = [run_name(run) for run in saved], differences(saved)
-    if as_json:
-        click.echo(to_json({"runs": names, "settings": settings, "scores": scores}))
-        return
-    for key, values in settings.items():
-        click.echo(f"{key}: {' | '.join(map(str, values))}")
-    click.echo(f"{head}\n{table(scores, names)}")
+    lines = [f"{key}: {' | '.join(map(str, values))}" for key, values in settings.items()]
+    text = "\n".join([*lines, head, str(table(scores, names))])
+    click.echo(to_json({"runs": names, "settings": settings, "scores": scores}) if as_json else text)
 
 
 @click.command()
 @click.argument("run", type=FOLDER)
-@click.option("-o", "--output", required=True, metavar="PAGE.html", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("-o", "--output", required=True, metavar="PAGE.html", type=FOLDER)
 @click.option("--no-images", is_flag=True, help="Put no images into the page, and so nothing to encode.")
 @data_option
 @size_option
-@one_line_errors
 def export(run: Path, output: Path, no_images: bool, name: str | None, size: int | None) -> None:
     """Write the latent sliders of the run saved in the folder RUN as one HTML file.
 

@@ -1,7 +1,6 @@
 """The command about sweeps: words to points, to a table and a chart. Everything heavy is imported inside it."""
 
 import contextlib
-import io
 import re
 import sys
 import tempfile
@@ -10,7 +9,7 @@ from typing import Any
 
 import click
 
-from vae_core.cli.runs import engine_options, one_line_errors
+from vae_core.cli.runs import FOLDER, engine_options
 
 WORDS = {"none": None, "true": True, "false": False}
 
@@ -18,9 +17,8 @@ WORDS = {"none": None, "true": True, "false": False}
 @click.command()
 @click.argument("name", required=False)
 @click.option("--set", "settings", multiple=True, metavar="SETTING=VALUES", help="Between commas; 0:5 is 0,1,2,3,4.")
-@click.option("-o", "--output", "folder", type=click.Path(path_type=Path), help="Folder, instead of build/sweeps/NAME.")
+@click.option("-o", "--output", "folder", type=FOLDER, help="Folder, instead of build/sweeps/NAME.")
 @engine_options
-@one_line_errors
 def sweep(name: str | None, settings: tuple[str, ...], folder: Path | None, jobs: int | None, **where: Any) -> None:
     """Train and measure the points of the sweep NAME, into one table and a chart.
 
@@ -41,7 +39,9 @@ def sweep(name: str | None, settings: tuple[str, ...], folder: Path | None, jobs
         return click.echo("\n".join(f"{known:<18} {each.description}" for known, each in SWEEPS.items()))
     from tqdm import tqdm
 
+    from vae_core.files import write_bytes
     from vae_core.parallel.engine import open_engine, usable
+    from vae_core.plots import figures
     from vae_core.runs import runs_folder
     from vae_core.study import sweep as sweeps
 
@@ -55,10 +55,9 @@ def sweep(name: str | None, settings: tuple[str, ...], folder: Path | None, jobs
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise ValueError(f"{folder} cannot be written ({error.strerror}): choose another with -o") from None
-    outcomes, plain = [], not sys.stderr.isatty()
-    many = jobs or min(len(points), usable())
-    here = many == 1 and where == {"engine": "local", "scheduler": None}  # a process more would only start
-    engine = contextlib.nullcontext() if here else open_engine(many, compute=True, **where)
+    outcomes, plain, jobs = [], not sys.stderr.isatty(), jobs or min(len(points), usable())
+    here = jobs == 1 and where == {"engine": "local", "scheduler": None}  # a process more would only start
+    engine = contextlib.nullcontext() if here else open_engine(jobs, compute=True, **where)
     with engine as executor, tqdm(total=len(points), unit="run", disable=plain) as bar:
         for outcome in sweeps.run(SWEEPS[name], points, executor=executor, cache=runs_folder()):
             outcomes.append(outcome)
@@ -68,21 +67,24 @@ def sweep(name: str | None, settings: tuple[str, ...], folder: Path | None, jobs
     outcomes.sort(key=lambda outcome: outcome.number)
     failed = [outcome for outcome in outcomes if outcome.error]
     if len(failed) < len(outcomes):
+        frame = sweeps.table(outcomes, changes)
+        tables = {"sweep.parquet": frame.to_parquet(index=False), "sweep.csv": frame.to_csv(index=False).encode()}
+        for file, content in tables.items():
+            write_bytes(folder / file, content)
+            click.echo(folder / file)
         sources = dict.fromkeys(str(outcome.run.data.source) for outcome in outcomes if outcome.run)
-        for path in save(SWEEPS[name], sweeps.table(outcomes, changes), changes, folder, "; ".join(sources)):
-            click.echo(path)
+        title = f"{name}: {', '.join(part.split(':')[0] for part in sources)}, {len(frame)} results"
+        figure, alt, caption = sweeps.chart(SWEEPS[name], frame, title, changes)
+        source = "; ".join(sources)
+        click.echo(figures.save(figure, "sweep", alt=alt, caption=caption, source=source, folder=folder).path)
     if failed:
-        click.echo(f"vae-core: {len(failed)} of {len(points)} points failed:", err=True)
-        click.echo("\n".join(f"  {outcome.label}: {outcome.error}" for outcome in failed), err=True)
+        reasons = [f"  {outcome.label}: {outcome.error}" for outcome in failed]
+        click.echo("\n".join([f"vae-core: {len(failed)} of {len(points)} points failed:", *reasons]), err=True)
         sys.exit(1)
 
 
 def read_changes(settings: tuple[str, ...]) -> dict[str, list[Any]]:
-    """The values of each setting in words such as ``train.seed=0:3``.
-
-    Raises:
-        ValueError: on other words, or a setting that is given twice.
-    """
+    """The values of each setting in words such as ``train.seed=0:3``."""
     from vae_core.study.sweep import SETTINGS
 
     changes: dict[str, list[Any]] = {}
@@ -90,38 +92,20 @@ def read_changes(settings: tuple[str, ...]) -> dict[str, list[Any]]:
         path, equals, values = words.partition("=")
         if not equals:
             raise ValueError(f"--set needs SETTING=VALUES, such as model.latent_dim=2,4,10, not {words!r}")
-        if path in changes:
-            raise ValueError(f"--set {path} is given twice: put its values between commas")
-        changes[path] = [value for word in values.split(",") for value in _values(SETTINGS.get(path), word)]
+        for word in values.split(","):
+            changes.setdefault(path, []).extend(_values(SETTINGS.get(path), word))
     return changes
 
 
 def _values(default: Any, word: str) -> list[Any]:
     """A word as the values of a setting with that ``default``, where it can be read so."""
-    if isinstance(default, str):
-        return [word]
-    if (ends := re.fullmatch(r"(\d+):(\d+)", word)) and not isinstance(default, tuple):
-        return [*range(int(ends[1]), int(ends[2]))]
-    readings: list[Any] = [WORDS.__getitem__, int, float]
     if isinstance(default, tuple):
-        readings = [lambda word: tuple(map(int, word.split("x")))]
-    for read in readings:
-        with contextlib.suppress(KeyError, ValueError):
-            return [read(word)]
+        sizes = word.split("x")
+        return [tuple(map(int, sizes)) if all(map(str.isdecimal, sizes)) else word]
+    if not isinstance(default, str):
+        if ends := re.fullmatch(r"(\d+):(\d+)", word):
+            return [*range(int(ends[1]), int(ends[2]))]
+        for read in (WORDS.__getitem__, int, float):
+            with contextlib.suppress(KeyError, ValueError):
+                return [read(word)]
     return [word]
-
-
-def save(sweep: Any, frame: Any, changes: dict[str, list[Any]], folder: Path, source: str) -> list[Path]:
-    """Write the table and the chart of a sweep, each file whole or not at all; their paths."""
-    from vae_core.files import write_bytes
-    from vae_core.plots import figures
-    from vae_core.study.sweep import chart
-
-    paths = [folder / "sweep.parquet", folder / "sweep.csv"]
-    packed = io.BytesIO()
-    frame.to_parquet(packed, index=False)
-    write_bytes(paths[0], packed.getvalue())
-    write_bytes(paths[1], frame.to_csv(index=False).encode())
-    title = f"{sweep.name}: {', '.join(part.split(':')[0] for part in source.split('; '))}, {len(frame)} results"
-    figure, alt, caption = chart(sweep, frame, title, changes)
-    return [*paths, figures.save(figure, "sweep", alt=alt, caption=caption, source=source, folder=folder).path]

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from string import Template
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from vae_core.model import ACTIVATIONS, VAE
 from vae_core.plots.figures import COLOURS
 
 SOURCE = Path(__file__).with_name("explore.js").read_text(encoding="utf-8")
-ALONE = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+PAGE = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
 REACH = 3.0  # sliders run from -REACH to REACH prior deviations, and further when an encoded image does
 SHOWN = 32  # images that can be encoded
 DOTS = 2000  # encoded images on the plane of two dimensions
@@ -65,22 +66,22 @@ def describe(model: Models, images: Images | None, along: str | None) -> Describ
         raise ValueError("explore takes a VAE, or a mapping from names to VAEs")
     pictures, labels = (images.images, images.labels) if isinstance(images, ImageSet) else (images, None)
     if pictures is not None:
-        if pictures.dtype != torch.uint8 or pictures.ndim != 4:
-            raise ValueError(f"images must be uint8 (N, C, H, W), not {pictures.dtype} {tuple(pictures.shape)}")
-        for each in named.values():
-            if tuple(pictures.shape[1:]) != each.config.image_shape:
-                raise ValueError(f"images are {tuple(pictures.shape[1:])}, the model takes {each.config.image_shape}")
+        dtype, shape = pictures.dtype, tuple(pictures.shape)
+        if dtype != torch.uint8 or {shape[1:]} != {each.config.image_shape for each in named.values()}:
+            raise ValueError(
+                f"images must be uint8 (N, C, H, W), of the shape that the model takes, not {dtype} {shape}"
+            )
         pictures = pictures if len(pictures) else None
     if along is not None and len({(each.config.latent_dim, each.config.image_shape) for each in named.values()}) > 1:
         raise ValueError(f"to go along {along}, all models need the same latent dimension and image shape")
-    classes = [] if labels is None else sorted(set(labels.tolist()))
+    classes, places = np.unique([] if labels is None else labels.numpy(), return_inverse=True)
+    places = places.tolist()  # of each image's class
     groups: list[dict[str, Any]] = []
     weights: list[Tensor] = []
     codes: list[np.ndarray] = []
     models, too_large = [], ""
     for members in [named] if along else [{name: each} for name, each in named.items()]:
-        among = None if labels is None else [classes.index(label) for label in labels.tolist()]
-        group, numbers = _group(list(members.values()), pictures, among)
+        group, numbers = _group(list(members.values()), pictures, places)
         group["name"] = "" if along else next(iter(members))
         group |= {"along": along, "steps": list(members) if along else None, "first": 0}
         group["decoders"] = [_decoder(each, weights) for each in members.values()]
@@ -94,7 +95,7 @@ def describe(model: Models, images: Images | None, along: str | None) -> Describ
         "groups": groups,
         "colours": list(COLOURS),
         "classes": [str(each) for each in classes] or ["images"],
-        "labels": [] if labels is None else [classes.index(label) for label in labels[:SHOWN].tolist()],
+        "labels": places[:SHOWN],
         "note": too_large,
     }
     with np.errstate(over="ignore"):
@@ -104,9 +105,7 @@ def describe(model: Models, images: Images | None, along: str | None) -> Describ
     return Described(description, packs, models, too_large)
 
 
-def _group(
-    members: list[VAE], pictures: Tensor | None, classes: list[int] | None
-) -> tuple[dict[str, Any], list[np.ndarray]]:
+def _group(members: list[VAE], pictures: Tensor | None, classes: list[int]) -> tuple[dict[str, Any], list[np.ndarray]]:
     """What decoders of one z have in common, and the latent vectors that each encoder gives the images."""
     latent = members[0].config.latent_dim
     order, names, dots = list(range(latent)), [f"z[{i}]" for i in range(latent)], []
@@ -120,7 +119,7 @@ def _group(
             names = [f"{name} {kl:.2f} nats" for name, kl in zip(names, used, strict=True)]
             if latent == 2:
                 codes.append(many[0])
-                dots = [0] * len(many[0]) if classes is None else classes[: len(many[0])]
+                dots = classes[:DOTS] or [0] * len(many[0])
     furthest = max((float(np.nan_to_num(np.abs(each), posinf=0.0).max(initial=0.0)) for each in codes), default=0.0)
     group = {"shape": list(members[0].config.image_shape), "latent": latent, "order": order, "names": names}
     group |= {"reach": max(REACH, float(math.ceil(furthest))), "images": len(codes[0]) if codes else 0, "dots": dots}
@@ -170,34 +169,13 @@ def page(described: Described, *, title: str = "Latent explorer", **facts: str) 
     inside += f", and {pictures} sample images" if pictures else ", and no images"
     packs = {name: base64.b64encode(pack).decode() for name, pack in described.packs.items()}
     description = json.dumps(described.description).replace("<", "\\u003c")
-    contents = "\n".join(f'<script type="text/plain" id="{name}">{pack}</script>' for name, pack in packs.items())
     names = {"alt": "description", "caption": "comment"}
-    meta = "\n".join(
-        f'<meta name="{names.get(name, name)}" content="{html.escape(fact)}">' for name, fact in facts.items()
+    metas = [(names.get(name, name), html.escape(fact)) for name, fact in facts.items()]
+    return PAGE.substitute(
+        title=html.escape(title),
+        meta="\n".join(f'<meta name="{name}" content="{fact}">' for name, fact in metas),
+        inside=inside,
+        description=description,
+        packs="\n".join(f'<script type="text/plain" id="{name}">{pack}</script>' for name, pack in packs.items()),
+        source=SOURCE,
     )
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{ALONE}">
-<title>{html.escape(title)}</title>
-{meta}
-<style>:root {{ color-scheme: light dark; }} body {{ font-family: system-ui, sans-serif; margin: 12px; }}
-h1 {{ font-size: 20px; }} p {{ max-width: 44em; }}</style>
-</head>
-<body>
-<h1>{html.escape(title)}</h1>
-<div id="explorer"><p role="alert">This page needs a browser with JavaScript modules, of 2020 or newer.</p></div>
-<p>This file holds {inside}. It asks nothing of any server.</p>
-<script type="application/json" id="description">{description}</script>
-{contents}
-<script type="module">
-{SOURCE}
-const text = (name) => document.getElementById(name).textContent;
-const packs = {{ weights: text("weights"), codes: text("codes"), pictures: text("pictures") }};
-page(document.getElementById("explorer"), JSON.parse(text("description")), packs);
-</script>
-</body>
-</html>
-"""

@@ -2,7 +2,6 @@
 
 import json
 import math
-from itertools import accumulate
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -85,17 +84,12 @@ class Explorer(widgets.VBox):
             which.index = groups[0]["first"]
             links.append(widgets.jslink((which, "index"), (self.canvas, "chosen")))
             rows.append(which)
-        starts = [0, *accumulate(group["latent"] for group in groups)]
-        columns = [
-            widgets.VBox(
-                [
-                    *([widgets.Label(group["name"])] if group["name"] else []),
-                    *(self.sliders[start + i] for i in group["order"]),
-                ],
-                layout={"width": "auto", "flex": "1 1 15em"},
-            )
-            for start, group in zip(starts[:-1], groups, strict=True)
-        ]
+        columns, start = [], 0
+        for group in groups:
+            label = [widgets.Label(group["name"])] if group["name"] else []
+            sliders = [self.sliders[start + i] for i in group["order"]]
+            columns.append(widgets.VBox(label + sliders, layout={"width": "auto", "flex": "1 1 15em"}))
+            start += group["latent"]
         if len(groups) == 1:  # picture and sliders side by side, where there is room
             self.canvas.layout.flex = "1 1 260px"
             rows = [widgets.HBox([rows[0], widgets.VBox([*rows[1:], *columns], layout={"flex": "1 1 18em"})])]
@@ -143,7 +137,7 @@ class Explorer(widgets.VBox):
                 image = model.decode(torch.tensor([asked["z"]]).to(model.output_bias)).mean[0].cpu()
             if not image.isfinite().all():
                 raise ValueError("some of the model's weights are not finite")
-        except Exception as error:  # said in the widget, where it is missed
+        except Exception as error:  # shown in the widget, where it is missed
             self.canvas.send(about | {"problem": f"The kernel could not decode: {error}."})
             return
         pixels = (image.clip(0, 1) * 255).round().byte().numpy()
@@ -153,7 +147,5 @@ class Explorer(widgets.VBox):
 class _Canvas(anywidget.AnyWidget):
     _esm = SOURCE
     description = traitlets.Unicode().tag(sync=True)
-    weights = traitlets.Bytes().tag(sync=True)
-    codes = traitlets.Bytes().tag(sync=True)
-    pictures = traitlets.Bytes().tag(sync=True)
+    weights, codes, pictures = (traitlets.Bytes().tag(sync=True) for _ in range(3))
     chosen = traitlets.Int(0).tag(sync=True)

@@ -36,15 +36,13 @@ def train_many(
     """Train one new model of ``config`` for each of M ``trainings``, which differ in ``seed`` and ``beta`` only.
 
     ``images`` are ``(N, C, H, W)`` for all members, or one set a member, ``(M, N, C, H, W)``: uint8, or floating
-    point, which is used as it is and whose precision is that of the models. The latter is for coordinates: squared
-    error within the affine span of some images is preserved exactly in the span's own coordinates. With
-    ``output_bias="data_mean"`` each model starts at the mean of its own images. Noise is drawn once per seed, so
-    members that share seeds are faster. A member that diverges does not touch the others. A progress bar shows what
-    takes more than two seconds, unless ``quiet``.
+    point, such as coordinates in the affine span of some images, which is used as it is and whose precision is that
+    of the models. Noise is drawn once per seed, so members that share seeds are faster. A member that diverges does
+    not touch the others. A progress bar shows what takes more than two seconds, unless ``quiet``.
 
     Raises:
-        ValueError: on no training, trainings that differ in more, several importance samples, pixels that the model
-            takes in black and white, images of another shape or type, no image, or a batch larger than the set.
+        ValueError: on trainings that differ in more, several importance samples, pixels that the model takes in black
+            and white, images of another shape, or a batch larger than the set.
     """
     from tqdm import tqdm
 
@@ -53,10 +51,7 @@ def train_many(
     pixels = (images.float() / 255 if images.dtype == torch.uint8 else images).to(device)
     sets = pixels if pixels.ndim == 5 else pixels.expand(members, *pixels.shape)  # (M, N, C, H, W), no copy
     starts = pixels.mean(-4).expand(members, *config.image_shape)
-    models = [
-        VAE(config, seed=training.seed, data_mean=start).to(sets)
-        for training, start in zip(trainings, starts, strict=True)
-    ]
+    models = [VAE(config, seed=t.seed, data_mean=start).to(sets) for t, start in zip(trainings, starts, strict=True)]
     stacked = _stack(models)
     optimiser = TrainState.start(stacked).optimiser  # Adam works weight by weight, so stacking changes nothing
     n, latent = sets.shape[1], config.latent_dim
@@ -70,15 +65,14 @@ def train_many(
 
     losses, earlier, step = torch.vmap(loss), _copy(stacked), 0
     finite = torch.ones(members, dtype=torch.bool, device=device)
-    desc = f"{members} models"
-    with tqdm(total=steps, delay=2, mininterval=1, leave=False, unit="step", desc=desc, disable=quiet) as bar:
+    with tqdm(total=steps, delay=2, leave=False, unit="step", disable=quiet) as bar:
         for epoch in range(common.epochs):
             orders = [batches(torch.arange(n), size, seed=s, epoch=epoch, shuffle=common.shuffle) for s in seeds]
             for places in zip(*orders, strict=True):
                 chosen = torch.stack(places)[seed_of].to(device)  # (M, B)
                 eps = torch.stack([noise((chosen.shape[1], latent), s, step, "train") for s in seeds])[seed_of]
                 if step == 0 or common.beta_warmup:
-                    betas = torch.tensor([one.beta_at(step, steps) for one in trainings], dtype=sets.dtype).to(sets)
+                    betas = sets.new_tensor([training.beta_at(step, steps) for training in trainings])
                 for group in optimiser.param_groups:
                     group["lr"] = common.learning_rate_at(step, steps)
                 values = losses(_weights(stacked), sets[rows, chosen], eps.to(sets), betas)
@@ -92,12 +86,12 @@ def train_many(
                 bar.update()
     for weight in stacked.parameters():
         finite &= weight.detach().reshape(members, -1).isfinite().all(1)
-    ends = zip(_unstack(models, _copy(stacked)), _unstack(models, earlier), (~finite).tolist(), strict=True)
-    return [Member(training, *end) for training, end in zip(trainings, ends, strict=True)]
+    last, before = _unstack(models, _copy(stacked)), _unstack(models, earlier)
+    return [Member(*member) for member in zip(trainings, last, before, (~finite).tolist(), strict=True)]
 
 
 def _stack(models: Sequence[VAE]) -> VAE:
-    """A model whose every weight is M weights, ``(M, ...)``; it runs by ``functional_call`` of one's only.
+    """A model whose every weight is M weights, ``(M, ...)``.
 
     Matrices are kept transposed, as their gradients come out of a product of many: that spares a copy each step.
     """
@@ -126,24 +120,12 @@ def _unstack(models: Sequence[VAE], weights: dict[str, Tensor]) -> list[VAE]:
 
 
 def _check(config: VAEConfig, trainings: Sequence[TrainConfig], images: Tensor) -> None:
-    if not trainings:
-        raise ValueError("train_many needs at least one training")
-    first, shape = trainings[0], tuple(images.shape)
-    for name, value in vars(first).items():
-        other = next((vars(training)[name] for training in trainings if vars(training)[name] != value), value)
-        if other != value and name not in ("seed", "beta"):
-            raise ValueError(f"trainings may differ in seed and beta only, not in {name}: {value!r} and {other!r}")
-    if first.importance_samples != 1:
-        raise ValueError(f"importance_samples must be 1 for many models in one, not {first.importance_samples}")
-    if config.binarisation != "none":
-        raise ValueError(f"binarisation must be none for many models in one, not {config.binarisation}")
-    if len(shape) not in (4, 5) or not (images.dtype == torch.uint8 or images.is_floating_point()):
-        kinds = "uint8 or floating point, (N, C, H, W) or one set a member (M, N, C, H, W)"
-        raise ValueError(f"images must be {kinds}, not {images.dtype} {shape}")
-    if len(shape) == 5 and len(images) != len(trainings):
-        raise ValueError(f"images are {len(images)} sets for {len(trainings)} trainings: give one each, or one for all")
-    if shape[-3:] != config.image_shape:
-        raise ValueError(f"images are {shape[-3:]}, the model takes {config.image_shape}")
-    if shape[-4] == 0:
-        raise ValueError("images must hold at least one image")
-    first.batch(shape[-4])
+    for name in vars(trainings[0]).keys() - {"seed", "beta"}:
+        if len({vars(training)[name] for training in trainings}) > 1:
+            raise ValueError(f"trainings may differ in seed and beta only, not in {name}")
+    if trainings[0].importance_samples != 1 or config.binarisation != "none":
+        raise ValueError("many models in one need importance_samples 1 and binarisation none")
+    *sets, _, channels, height, width = images.shape
+    if sets not in ([], [len(trainings)]) or (channels, height, width) != config.image_shape:
+        expected = f"(N, C, H, W) or ({len(trainings)}, N, C, H, W) of {config.image_shape}"
+        raise ValueError(f"images must be {expected}, not {tuple(images.shape)}")
