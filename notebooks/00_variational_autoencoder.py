@@ -38,15 +38,12 @@
 # that the package `vae_core`, which the other notebooks use, computes the same number.
 #
 # ## Your prediction
-#
 # The decoder will be trained on samples *near* each image's mean vector, never on the vector itself. After training,
-# you draw a vector from a standard normal, without any image, and decode it. What comes out?
+# you draw a vector from a standard normal, without any image, and decode it. What comes out? Write down why you think so.
 #
 # 1. Noise: the decoder has never seen that vector.
 # 2. A copy of a training image: the network remembers.
 # 3. A new digit, or a blend of digits: nearby vectors had to decode to similar images.
-#
-# Write down your choice and your reason before you go on.
 
 # %% tags=["parameters"]
 data = "mnist"
@@ -73,7 +70,6 @@ training.images.shape, test.images.shape
 
 # %% [markdown]
 # ## The encoder
-#
 # The pixels go in, 784 for a digit. 400 hidden units look at them. Out come `2 * latent_dim` numbers: the first half
 # are the means $\mu$, the second half the logarithms of the standard deviations $\sigma$, or deviations for short. The
 # logarithm may be any number; its exponential is always positive, as a deviation must be.
@@ -82,13 +78,18 @@ training.images.shape, test.images.shape
 torch.manual_seed(seed)
 shape, pixels = tuple(training.images.shape[1:]), training.images[0].numel()
 encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, 400), nn.ReLU(), nn.Linear(400, 2 * latent_dim))
+encoder
+
+# %% [markdown]
+# Four images become four pairs of vectors. They mean nothing yet, as nothing has been trained.
+
+# %%
 x = training.images[:4] / 255
 mean, log_deviation = encoder(x).chunk(2, dim=1)
 mean.shape, log_deviation.shape
 
 # %% [markdown]
 # ## The sample
-#
 # A latent vector $z$ is a sample from normals with means $\mu$ and deviations $\sigma$:
 #
 # $$z = \mu + \sigma \epsilon, \qquad \epsilon \sim N(0, 1)$$
@@ -103,7 +104,6 @@ z.shape
 
 # %% [markdown]
 # ## The decoder
-#
 # The mirror image of the encoder: from `latent_dim` numbers over 400 units back to 784 pixels. Its outputs, one a
 # pixel, are *logits*: the sigmoid of each is the probability that this pixel is on. What we draw as the generated image
 # are these probabilities.
@@ -114,7 +114,6 @@ decoder(z).shape
 
 # %% [markdown]
 # ## What training improves
-#
 # The *evidence lower bound* of an image $x$ has two terms:
 #
 # $$\mathrm{ELBO}(x) = \underbrace{\log p(x \mid z)}_{\text{reconstruction}}
@@ -122,13 +121,12 @@ decoder(z).shape
 #
 # The first is the logarithm of the probability that the decoder, from $z$, gives to the image. The second, the
 # *Kullback-Leibler divergence*, says how far the encoder's normals $q$ are from the *prior*: the standard normals that
-# we will draw from later. It is $\frac{1}{2} (\mu^2 + \sigma^2 - 1) - \log \sigma$ in each dimension (Kingma and
-# Welling, appendix B): 0 where the mean is 0 and the deviation 1. Such a dimension says nothing about the image, and
-# costs nothing.
+# we draw from later. It is $\frac{1}{2} (\mu^2 + \sigma^2 - 1) - \log \sigma$ in each dimension (Kingma and Welling,
+# appendix B): 0 where the mean is 0 and the deviation 1. Such a dimension says nothing of the image, and costs nothing.
 #
 # Both terms are **sums**: over the pixels, over the latent dimensions. The unit is nats per image: bits, but with
-# natural logarithms. If one of the two is averaged instead, the balance between them shifts by a factor of hundreds.
-# Notebooks 02 and 03 show what happens then.
+# natural logarithms. If the sum over pixels becomes an average, the balance between the terms shifts by a factor of
+# hundreds. Notebooks 02 and 03 show what happens then.
 #
 # Where a pixel is on or off, the first term is minus the cross-entropy (a *Bernoulli* likelihood). MNIST's pixels are
 # grey. It still works as a loss, but is not to be compared with likelihoods in papers that use binary pixels.
@@ -149,7 +147,6 @@ elbo_by_hand(x, epsilon)
 # Four numbers, one an image, near $-784 \log 2$, or -543: the score of a decoder that gives every pixel one half.
 #
 # ## Training
-#
 # Shuffle, take 128 images, make the mean ELBO larger, repeat. Each line is one batch's ELBO, and jumps by some nats.
 
 # %%
@@ -165,15 +162,16 @@ for epoch in range(epochs):
 
 # %% [markdown]
 # ## What comes out
-#
-# Top: test images, which training has never seen. Middle: each encoded to its mean vector and decoded again. Bottom: no
-# image at all, only `latent_dim` standard normal numbers each, decoded. This block is what you predicted.
+# Test images, which training has never seen, are encoded to their mean vectors and decoded again. The generated images
+# start from no image at all, only from `latent_dim` standard normal numbers each. They are what you predicted.
 
 # %%
 with torch.no_grad():
     x = test.images[:16] / 255
     rebuilt = torch.sigmoid(decoder(encoder(x).chunk(2, dim=1)[0]))
     generated = torch.sigmoid(decoder(torch.randn(24, latent_dim)))
+
+# %%
 blocks = {"Test images": x, "Their reconstructions": rebuilt, "Generated from standard normal noise": generated}
 figure = image_sections("A first VAE", [Section(label, block) for label, block in blocks.items()])
 alt = f"16 test images from {test.title}, their reconstructions, which lose some detail, and 24 generated images."
@@ -184,15 +182,18 @@ save(figure, "first_vae", alt=alt, caption="A VAE in plain torch, trained live."
 # gives a probability for each pixel by itself. Unsure of a stroke's place, it draws all places, in grey.
 #
 # ## The same, from the package
-#
-# `vae_core.VAE` has the same two networks. Copy the weights into it, give it the same images and the same noise, and
-# compare its ELBO with the one by hand. Only the decoder's last bias has another name there.
+# `vae_core.VAE` has the same two networks. Copy the weights into it. Only the decoder's last bias has another name there.
 
 # %%
 model = VAE(VAEConfig(shape, latent_dim, hidden=(400,), likelihood="bernoulli"))
 model.encoder.load_state_dict(encoder.state_dict())
 model.decoder.load_state_dict(decoder.state_dict(), strict=False)  # all but the last bias
 model.output_bias.data = decoder[2].bias.detach().view(shape)
+
+# %% [markdown]
+# Now give it the same images and the same noise, and compare its ELBO with the one by hand.
+
+# %%
 x = test.images[:1000] / 255
 epsilon = torch.randn(len(x), latent_dim)
 with torch.no_grad():
@@ -204,7 +205,6 @@ torch.testing.assert_close(packaged, by_hand, rtol=1e-5, atol=1e-3)
 # That is the largest difference over 1,000 images, in nats: rounding. Had there been more, the cell would have failed.
 #
 # ## Claimed against measured
-#
 # The mean of both over the same test images. Its standard error is about one nat.
 
 # %%
@@ -240,8 +240,8 @@ explore(model, test, still=figure)
 # 1. No. It changes less, but in the published run even the last of ten costs 1.6 nats, and the first 2.1. With more
 #    dimensions some do fall idle: notebook 01.
 # 2. The reconstruction. Two numbers cannot say as much about an image as ten. The KL even falls, from 18 nats to 5.
-# 3. All the same grey blur. The reconstruction term became smaller by 784, the number of pixels, and encoding anything
-#    no longer pays. Notebooks 02 and 03 show the same for squared error.
+# 3. All the same grey blur. The reconstruction term is divided by 784, the number of pixels: encoding does not pay.
+#    Notebooks 02 and 03 show the same for squared error.
 #
 # </details>
 #
