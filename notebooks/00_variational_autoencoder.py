@@ -39,7 +39,7 @@
 #
 # ## Your prediction
 # The decoder will be trained on samples *near* each image's mean vector, never on the vector itself. After training,
-# you draw a vector from a standard normal, without any image, and decode it. What comes out? Write down why you think so.
+# you draw a vector from a standard normal, without any image, and decode it. What comes out? Write down your reason.
 #
 # 1. Noise: the decoder has never seen that vector.
 # 2. A copy of a training image: the network remembers.
@@ -182,7 +182,7 @@ save(figure, "first_vae", alt=alt, caption="A VAE in plain torch, trained live."
 # gives a probability for each pixel by itself. Unsure of a stroke's place, it draws all places, in grey.
 #
 # ## The same, from the package
-# `vae_core.VAE` has the same two networks. Copy the weights into it. Only the decoder's last bias has another name there.
+# `vae_core.VAE` has the same two networks. Copy the weights. Only the decoder's last bias has another name there.
 
 # %%
 model = VAE(VAEConfig(shape, latent_dim, hidden=(400,), likelihood="bernoulli"))

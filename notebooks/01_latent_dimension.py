@@ -201,8 +201,8 @@ pd.DataFrame([latent_dimension.decide(of, (2, 4, 10)) for of in over_seeds.value
 
 # %% [markdown]
 # **From 2 to 4 to 10 the claim holds** for likelihood, reconstructions and samples. Beyond chance no likelihood and
-# no samples beat those of 20 dimensions; reconstructions improve up to 30, but with grey input not beyond 20. Do samples
-# and reconstructions part, so that each is worse at the number that suffices the other?
+# no samples beat those of 20 dimensions; reconstructions improve up to 30, but with grey input not beyond 20. Do
+# samples and reconstructions part, so that each is worse at the number that suffices the other?
 
 # %%
 latent_dimension.parted(over_seeds["samples"], over_seeds["reconstructions"])
