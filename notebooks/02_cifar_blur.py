@@ -101,7 +101,7 @@ runs, training = {}, {"steps": steps, "latents": latent_dim, "seed": seed}
 for n in numbers:
     for loss, sigma in recipes.items():
         runs[n, loss] = cifar_blur.train(sets[n], {"likelihood": "gaussian", "sigma": sigma}, **training)
-pd.DataFrame([runs[n, "mean of squares"].forecast for n in numbers], index=numbers)
+pd.DataFrame([runs[n, "mean of squares"].forecast for n in numbers], index=numbers).round(3)
 
 # %% [markdown]
 # The diameter ratio is the squared distance of the two most unlike images over $4\sigma^2$. Where it is 1 or less,
