@@ -82,11 +82,11 @@ tuple(train_set.images.shape), tuple(test_set.images.shape)
 # $$\mathrm{ELBO}(x) = \log p(x \mid z) - \mathrm{KL}\big(q(z \mid x) \,\|\, N(0, I)\big)$$
 #
 # Read it as a trade. The first term pays for a good reconstruction, the second charges for every nat by which the
-# encoder's answer differs from the prior. A dimension is worth having as long as it gains more than it costs. Nothing
-# forces the model to use it.
+# encoder's normals differ from the prior, the standard normals that generated digits are drawn from. A dimension is
+# worth having as long as it gains more than it costs. Nothing forces the model to use it.
 #
-# The likelihood is Bernoulli, summed over the pixels. MNIST's pixels are grey, so this is a cross-entropy and not a
-# likelihood of data. It compares these models with each other, and with nothing else.
+# The first term is a cross-entropy, summed over the pixels. MNIST's pixels are grey, so it is no likelihood of data. It
+# compares these models with each other, and with nothing else.
 
 # %%
 models = {}
@@ -99,9 +99,8 @@ models[dims[0]].encoder
 # million weights. So more latent dimensions hardly make a larger network. They make a wider bottleneck.
 #
 # ## Digits from the prior
-# Each image starts from standard normal numbers alone. The same seed draws them for every model, and no image was
-# picked by hand. You see the probability of each pixel, so grey is doubt and not ink. How many can you read? How
-# sharp are the strokes?
+# Each image starts from standard normal numbers alone, and none was picked by hand. You see the probability of each
+# pixel, so grey is doubt and not ink. How many can you read? How sharp are the strokes?
 
 # %%
 for d, model in models.items():
@@ -109,13 +108,13 @@ for d, model in models.items():
     display(latent_dimension.draw_samples(samples, d, train_set))
 
 # %% [markdown]
-# With two dimensions many strokes are smears, as if two digits were laid over each other. With ten they are thinner
-# and darker. But some of those shapes are sharp and no digit at all: more dimensions bought detail, not the certainty
-# that a draw from the prior lands where a digit is.
+# With two dimensions most can be read, but strokes are soft, and some are smears, as if two digits were laid over each
+# other. With ten they are brighter, with sharper edges. But some of those shapes are sharp and no digit at all: more
+# dimensions bought detail, not the certainty that a draw from the prior lands where a digit is.
 #
 # ## Reconstructions
 # Here the encoder has seen the image. What is lost between the first row and the others is what the vectors could not
-# carry. A digit that comes back as another has even lost its class.
+# carry. A digit that comes back as another has even lost its class. Look for one.
 
 # %%
 x = test_set.images[:8] / 255
@@ -133,23 +132,23 @@ latent_dimension.draw_plane(flat, test_set)
 
 # %% [markdown]
 # The classes found places of their own without a single label. But the plane is crowded, and digits that look alike
-# must be neighbours: 4 and 9 share a patch. Along the borders the decoder draws something between two digits. Those
-# are the smears that you saw above.
+# must be neighbours: 4 and 9 share a patch, and so fours came back as nines. Along the borders the decoder draws
+# something between two digits. Those are the smears that you saw above.
 #
 # ## From 1 to 50 dimensions
 # Three models show a trend, not where it ends. The sweep trains a smaller network, 784-200-$d$, with three seeds
 # each. It differs in one more way: **each pixel is drawn black or white anew at every use**, with its grey level as
 # probability (dynamic binarisation). So nats are log probabilities; notebook 05 says more of that. Reconstructions
-# are held against the grey original. The results are loaded; `vae-core sweep latent_dimension` trains it all on your
-# machine.
+# are compared with the grey original. The results are loaded; `vae-core sweep latent_dimension` trains it all again.
 #
-# - `nll`: negative log likelihood, nats, from 200 importance samples an image; less is better. `kl`: nats, the cost
-#   of $z$.
-# - `used`: the dimensions that carry 0.1 nats of KL or more. *Active* ones, in the figure, have a posterior mean of
-#   variance above 0.01.
+# - `nll`: negative log likelihood, nats, estimated with 200 importance samples an image (notebook 05); less is better.
+#   `kl`: nats, the cost of $z$.
+# - `used`: the dimensions that carry 0.1 nats of KL or more. *Active* ones, in the figure, ask for less: that the mean
+#   $\mu$ varies over the images, with a variance above 0.01.
 # - `unexplained`: the fraction of variance unexplained by reconstructions. Its yardstick is PCA, the best linear map.
-# - `frechet`: the distance of generated digits to the training images, in features of a small classifier;
-#   `frechet_rebuilt`: that of reconstructions, in the same unit. The floor is what as many test images get.
+# - `frechet`: the Fréchet distance of generated digits to the training images, each set taken as one Gaussian in the
+#   features of a small classifier; `frechet_rebuilt`: that of reconstructions. The *floor*, in the figure, is what as
+#   many test images get.
 
 # %%
 published = latent_dimension.published()
@@ -166,10 +165,10 @@ latent_dimension.draw_curves(published)
 
 # %% [markdown]
 # "Beyond chance none beats 20": 20 is the fewest such that no other number is better with a 95% interval of the
-# difference, over the seeds, that leaves out 0. It need not be the best. PCA keeps using what it is given; the VAE
-# pays for every nat, and stops. So PCA, far behind at 10, catches up at 50. Generated digits stay above
-# reconstructions, and the gap widens: a factor of 1.2 at 2 dimensions, 2.6 at 10, 4.3 at 20. Both are far above the
-# floor.
+# difference, over the seeds, that leaves out 0. It need not be the best. PCA uses all dimensions it gets; the VAE pays
+# for every nat, and stops. So PCA, far behind at 10, catches up at 50. Active dimensions go on rising where used ones
+# have stopped: those means move, but carry next to nothing. Generated digits stay above reconstructions, and the gap
+# widens: a factor of 1.2 at 2 dimensions, 2.6 at 10, 4.3 at 20. Both are far above the floor.
 #
 # ## Claimed against measured
 # Now the post's three models, on test images, in nats. `elbo_error` is the standard error over these images.
@@ -182,7 +181,7 @@ results[["elbo", "elbo_error", "reconstruction", "kl"]].round(2)
 # %% [markdown]
 # ## Verdict
 # The KL rises with every step, but by less than the reconstruction gains. The claim holds if every step up helps by
-# more than chance. Lower levels are better, so the bound enters negative.
+# more than chance. `decide` takes lower levels as better, so the bound enters negative.
 
 # %%
 levels = {d: latent_dimension.Level(-r.elbo, r.elbo_error, r.images) for d, r in results.iterrows()}
@@ -202,14 +201,14 @@ pd.DataFrame([latent_dimension.decide(of, (2, 4, 10)) for of in over_seeds.value
 
 # %% [markdown]
 # **From 2 to 4 to 10 the claim holds** for likelihood, reconstructions and samples. Beyond chance no likelihood and
-# no samples beat those of 20 dimensions; reconstructions improve up to 30, but with grey input not beyond 20. Do the
-# two part, so that each is worse at the other's best?
+# no samples beat those of 20 dimensions; reconstructions improve up to 30, but with grey input not beyond 20. Do
+# samples and reconstructions part, so that each is worse at the number that suffices the other?
 
 # %%
 latent_dimension.parted(over_seeds["samples"], over_seeds["reconstructions"])
 
 # %% [markdown]
-# Undecided: the samples of 30 dimensions are not worse than those of 20 by more than chance.
+# Undecided: the samples of 30 dimensions are not worse than those of 20 (Fréchet distances of 282 and 285).
 #
 # Back to your prediction. A bound that rises with every step rules out 3. The Fréchet distance of generated digits
 # falls up to 10, so 1 is right and 2 is not. Choice 4 is out: nothing improves up to 50. Between 5 and 6 three seeds
@@ -220,9 +219,8 @@ latent_dimension.parted(over_seeds["samples"], over_seeds["reconstructions"])
 # distance of samples falls more slowly. Notebook 04 tests it by drawing $z$ from elsewhere.
 #
 # ## Explore
-# All models side by side, sliders in the order of use, each labelled with the nats that it costs. The same explorer
-# is written as a page, `explorer.html`, that needs no Python. Without a running notebook you see a still picture: the
-# most used dimensions of the largest model, each moved from -2 to 2, all others at 0.
+# All models side by side, sliders in the order of use, each labelled with the nats that it costs. The same is written
+# as a page, `explorer.html`, that needs no Python. The picture shows the most used dimensions of the largest model.
 
 # %%
 named = {f"{d} latent dimensions": model for d, model in models.items()}
@@ -233,18 +231,19 @@ explore(named, test_set, still=walks)
 # %% [markdown]
 # ## Try it
 # 1. **A slider.** In the explorer, encode a test image. Which slider changes its slant? Also that of another?
-# 2. **A parameter.** Set `latent_dims = "2,10,50"`. How many nats do the 40 least used of 50 cost?
+# 2. **A parameter.** Set `latent_dims = "2,10,50"`. How many of 10, and of 50, cost more than 0.1 nats?
 # 3. **A line of code.** Import torch, and draw `model.decode(0.5 * torch.randn(40, dims[-1])).mean` as above. Are the
 #    digits better than at full length, and what is lost?
 #
 # <details><summary>Answers</summary>
 #
 # 1. Usually one or two of the most used. A direction need not mean the same everywhere, but it often nearly does.
-# 2. Next to none. The model leaves most of them at the prior, where they cost nothing and say nothing.
+# 2. Eight of 10 and nine of 50, in the published setting. The others stay at the prior, where they cost nothing and
+#    say nothing. The sweep's models use more: what is used depends on network and training, too.
 # 3. Cleaner and more alike: near 0 the decoder has seen the most training images. Diversity is lost.
 #
 # </details>
 #
 # ## Further reading
-# - Burda, Grosse, Salakhutdinov, *Importance Weighted Autoencoders*, arXiv 1509.00519: how many dimensions a model
-#   really uses. Notebook 02 leaves digits for photographs.
+# Burda, Grosse, Salakhutdinov, *Importance Weighted Autoencoders*, arXiv 1509.00519: how many dimensions a model really
+# uses. Next, notebook 02 leaves digits for photographs.
