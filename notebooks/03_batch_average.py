@@ -196,7 +196,7 @@ batch_average.summary(seen)
 charts.between_two_images(both, drawn.source)
 
 # %% [markdown]
-# The same for (i) as a picture. At $\kappa = 0.5$ there is one peak at the mean. At 3 and 10 there are no two peaks but
+# For (i) as a picture: at $\kappa = 0.5$ there is one peak at the mean. At 3 and 10 there are no two peaks but
 # a spread, over the mean, both images and beyond. An ideal decoder would rarely draw the mean (black line, cut off at
 # the top). At $z = 0$ all draw an image near the mean (xi, in the last table: $t$ within 0.21), so one says little.
 #
@@ -209,7 +209,7 @@ charts.between_two_images(both, drawn.source)
 # | vi | the decoder learns its sigma | the mean | mutual information of $\log 2 = 0.693$ |
 # | vii | absolute error, images A, A, B | $(2A + B)/3$ | A |
 #
-# In each column of predictions below stands the range that was predicted, and whether all measured values lie in it.
+# Below, each prediction is a range, and "yes" says that all measured values lie in it.
 #
 # - (vi): at collapse the best sigma squared is $D^2/(4P)$, which makes $\kappa = P$: the mean is no resting place.
 # - (vii) has a Laplace decoder so wide that the model collapses. The image of least absolute error is the median, A.
@@ -250,8 +250,8 @@ display(diagram, ratios.round(3))
 # %% [markdown]
 # All ratios lie within 10% of 1, though $D^2$ differs by more than a factor of two. `beta` is the same threshold for
 # the sum of squares: no common number, it goes with $D^2$. The intervals are those of the fit alone, and four of the
-# ten leave out 1. Marks at 0 far above 1 are explained in (x). A last check is (ix): half the contrast makes $D^2$ a
-# quarter. **Averaging predicts** nothing, **collapse** that the threshold in $\beta$ is a quarter too.
+# ten leave out 1. For marks at 0 far above 1, see (x). Last, (ix): half the contrast makes $D^2$ a quarter. **Averaging
+# predicts** nothing, **collapse** that the threshold in $\beta$ is a quarter too.
 
 # %%
 grey = [batch_average.on_a_line(pair // 2) for pair in couples]
@@ -282,7 +282,6 @@ blocks.pivot_table("t", "rule", "seed").round(3)
 # A model without mutual information at $\kappa = 10$ has not obeyed the objective. Its encoder is saturated: after a
 # few large steps its units no longer differ between the images. It draws the average by a failure of optimisation. How
 # often depends on the recipe: raw grey levels are thousands of inputs of one sign; less 1/2, as in (i), they cancel.
-# Of the three recipes below, raw grey levels into tanh units fail.
 
 # %%
 changes = {"silu, less 1/2": {}, "silu, raw": {"centre": 0.0}, "tanh, raw": {"centre": 0.0, "activation": "tanh"}}
@@ -292,7 +291,6 @@ findings.saturated(batch_average.measure(at_ten))
 # %% [markdown]
 # ## Claimed against measured
 # From the least to the most of all pairs and seeds.
-
 # %%
 charts.record(shares, seen, ratios, drawn.source)
 display(findings.table(decisions), findings.verdict(decisions, observed=findings.observed(shares)))

@@ -194,7 +194,7 @@ sharper_images.verdict(published, "frechet")
 
 # %% [markdown]
 # **For digits the sum of squares buys the most**: 29.0 of the 41.7 that the ladder gains. Convolution adds 8.1, and
-# ex-post density estimation 7.1. The warm-up hurts, perhaps because the encoder spreads its images too far while beta is small.
+# ex-post density estimation 7.1. The warm-up hurts: perhaps the encoder spreads too far at first.
 #
 # **For photographs convolution buys the most**, 260, and ex-post density estimation 45. The sum of squares and the
 # learned sigma make it worse. A fully connected decoder that is told to care for every pixel draws noise.

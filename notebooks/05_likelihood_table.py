@@ -170,8 +170,8 @@ likelihood_table.table_figure(results, training.source)
 # %% [markdown]
 # ## Claimed against measured
 #
-# Only the two dots of k = 1 can be compared. The paper's other rows train with more importance samples. They are another
-# objective, which is not repeated here.
+# Only the two dots of k = 1 can be compared. The paper's other rows train with more importance samples. They are
+# another objective, which is not repeated here.
 
 # %%
 results[["k", "nll", "error", "negative_elbo", "active_units", "epochs", "minutes"]]
@@ -199,8 +199,8 @@ likelihood_table.verdict(results)
 held_out[["nll", "epochs", "batch_size", "learning_rate", "nll_samples"]]
 
 # %% [markdown]
-# In the first three rows the learning rate grows with the batch, and the differences are small. Halving the rate at the same batch costs
-# 1.3 nats, which is more than the paper gains from 1 to 5 importance samples.
+# In the first three rows the learning rate grows with the batch, and the differences are small. Halving the rate at
+# the same batch costs 1.3 nats, which is more than the paper gains from 1 to 5 importance samples.
 #
 # ## Explore
 #
