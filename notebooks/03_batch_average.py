@@ -57,7 +57,6 @@
 # ## Your prediction
 #
 # Give squared error its proper weight. Gradients are still averaged over the two images. What is generated?
-#
 # 1. Still the average: the gradient pulls equally towards both images.
 # 2. One image or the other, with blends in between: telling them apart has become worth its price.
 # 3. Noise: two images cannot train a generator.
@@ -209,8 +208,7 @@ charts.between_two_images(both, drawn.source)
 # | vi | the decoder learns its sigma | the mean | mutual information of $\log 2 = 0.693$ |
 # | vii | absolute error, images A, A, B | $(2A + B)/3$ | A |
 #
-# Below, each prediction is a range, and "yes" says that all measured values lie in it.
-#
+# - Below, each prediction is a range, and "yes" says that all measured values lie in it.
 # - (vi): at collapse the best sigma squared is $D^2/(4P)$, which makes $\kappa = P$: the mean is no resting place.
 # - (vii) has a Laplace decoder so wide that the model collapses. The image of least absolute error is the median, A.
 #   The signs of the errors are averaged too, and vanish there. So this tells an average of *images* from one of
@@ -291,6 +289,7 @@ findings.saturated(batch_average.measure(at_ten))
 # %% [markdown]
 # ## Claimed against measured
 # From the least to the most of all pairs and seeds.
+
 # %%
 charts.record(shares, seen, ratios, drawn.source)
 display(findings.table(decisions), findings.verdict(decisions, observed=findings.observed(shares)))
