@@ -57,7 +57,6 @@
 # ## Your prediction
 #
 # Give squared error its proper weight. Gradients are still averaged over the two images. What is generated?
-#
 # 1. Still the average: the gradient pulls equally towards both images.
 # 2. One image or the other, with blends in between: telling them apart has become worth its price.
 # 3. Noise: two images cannot train a generator.
@@ -108,9 +107,9 @@ samples = {name: [model.sample(1000, seed=seed) for model in each] for name, eac
 display(*(charts.post_panel(drawn, samples, pair) for pair in (1, 2, 3)))
 
 # %% [markdown]
-# With the mean of squares every sample is the average. With the sum of squares some are image A, some image B, and some
-# lie between. Let us count: a sample is *at the mean* if its squared distance to the arithmetic mean is under a tenth
-# of that to the nearer of the two images.
+# With the mean of squares all samples look like the average. With the sum of squares some are image A, some image B,
+# some lie between, and a few overshoot into grain. Let us count: a sample is *at the mean* if its squared distance to
+# the arithmetic mean is under a tenth of that to the nearer of the two images.
 
 # %%
 shares = batch_average.shares_at_mean(samples, couples)
@@ -178,7 +177,7 @@ batch_average.forecasts({f"pair {k}": pair for k, pair in enumerate(couples, sta
 #
 # Each row below is the mean of all pairs and seeds. The place of a sample along the line through the two images is $t$:
 # $-1$ at image A, 0 at the mean and 1 at image B; `along` is its mean size. `off` is the distance from that line, in
-# halves of $D$. `theory` is the best that a single latent can do. Compare the two rules.
+# halves of $D$. `theory` is the best of a single latent; these models have two, and may pass it. Compare the two rules.
 
 # %%
 both = batch_average.train(couples, batch_average.KAPPAS, starts, steps=long_steps)
@@ -190,15 +189,15 @@ batch_average.summary(seen)
 # %% [markdown]
 # They hardly differ. Below 1 the samples are at the mean, also where no step ever averaged two gradients. Above 1 few
 # are, also where every step did. `converged` counts models whose loss changed by less than a thousandth of a nat over
-# the last fifth of the steps. Above 1 most still creep, away from the mean.
+# the last fifth of the steps. Above 1 hardly any has, so the numbers there are not the last word.
 
 # %%
 charts.between_two_images(both, drawn.source)
 
 # %% [markdown]
-# The same for (i) as a picture. At $\kappa = 0.5$ there is one peak at the mean. At 3 and 10 samples spread along the
-# line, to both images and beyond. The ideal decoder would jump from one to the other (black line); this small one is
-# nearly linear. At $z = 0$ the mean is drawn at every $\kappa$ (xi, in the last table), so one image says little.
+# For (i) as a picture: at $\kappa = 0.5$ there is one peak at the mean. At 3 and 10 there are no two peaks but
+# a spread, over the mean, both images and beyond. An ideal decoder would rarely draw the mean (black line, cut off at
+# the top). At $z = 0$ all draw an image near the mean (xi, in the last table: $t$ within 0.21), so one says little.
 #
 # ## iii, iv, vi and vii. Four changes
 #
@@ -209,6 +208,7 @@ charts.between_two_images(both, drawn.source)
 # | vi | the decoder learns its sigma | the mean | mutual information of $\log 2 = 0.693$ |
 # | vii | absolute error, images A, A, B | $(2A + B)/3$ | A |
 #
+# - Below, each prediction is a range, and "yes" says that all measured values lie in it.
 # - (vi): at collapse the best sigma squared is $D^2/(4P)$, which makes $\kappa = P$: the mean is no resting place.
 # - (vii) has a Laplace decoder so wide that the model collapses. The image of least absolute error is the median, A.
 #   The signs of the errors are averaged too, and vanish there. So this tells an average of *images* from one of
@@ -246,10 +246,10 @@ diagram = charts.phase_diagram(seen, line, ratios, both, drawn.source)
 display(diagram, ratios.round(3))
 
 # %% [markdown]
-# All lie within 10% of 1, though $D^2$ differs between pairs by more than a factor of two. The last column is the same
-# threshold in $\beta$, for the sum of squares: no common number, it goes with $D^2$. The intervals are those of the fit
-# alone. A last check is (ix): half the contrast makes $D^2$ a quarter. **Averaging predicts** nothing, **collapse**
-# that the threshold in $\beta$ is a quarter too.
+# All ratios lie within 10% of 1, though $D^2$ differs by more than a factor of two. `beta` is the same threshold for
+# the sum of squares: no common number, it goes with $D^2$. The intervals are those of the fit alone, and four of the
+# ten leave out 1. For marks at 0 far above 1, see (x). Last, (ix): half the contrast makes $D^2$ a quarter. **Averaging
+# predicts** nothing, **collapse** that the threshold in $\beta$ is a quarter too.
 
 # %%
 grey = [batch_average.on_a_line(pair // 2) for pair in couples]
@@ -279,7 +279,7 @@ blocks.pivot_table("t", "rule", "seed").round(3)
 #
 # A model without mutual information at $\kappa = 10$ has not obeyed the objective. Its encoder is saturated: after a
 # few large steps its units no longer differ between the images. It draws the average by a failure of optimisation. How
-# often depends on the recipe. Raw grey levels are thousands of inputs of one sign; less 1/2, as in (i), they cancel.
+# often depends on the recipe: raw grey levels are thousands of inputs of one sign; less 1/2, as in (i), they cancel.
 
 # %%
 changes = {"silu, less 1/2": {}, "silu, raw": {"centre": 0.0}, "tanh, raw": {"centre": 0.0, "activation": "tanh"}}
@@ -288,7 +288,7 @@ findings.saturated(batch_average.measure(at_ten))
 
 # %% [markdown]
 # ## Claimed against measured
-# From the least to the most of all pairs and seeds. A prediction holds if *all* lie within.
+# From the least to the most of all pairs and seeds.
 
 # %%
 charts.record(shares, seen, ratios, drawn.source)

@@ -139,9 +139,9 @@ for name, one in sets.items():
     display(sharper_images.sample_figure(one, samples, name))
 
 # %% [markdown]
-# The first row is all but one image, drawn again and again: the average of the training set. The model has no reason to
-# encode anything, and notebook 03 proves why. Digits get strokes, then edges. For photographs the fully connected
-# layers draw grain, and convolution takes it away. All of it stays a blur, in so short a training.
+# The mean of squares draws all but one image again and again: for digits the average of the training set. The model has
+# no reason to encode anything, and notebook 03 proves why. Digits get strokes, then edges. For photographs the fully
+# connected layers draw grain, and convolution takes it away; a blur is left, in so short a training.
 #
 # ## Reconstructions
 #
@@ -182,7 +182,7 @@ published["MNIST"].groupby("step", sort=False)[["elbo", "kl", "squared_error"]].
 sharper_images.score_figure(published, "; ".join(one.training.source for one in sets.values()))
 
 # %% [markdown]
-# Both ladders end far below where they began: at 1.6 for digits and 8.8 for photographs. But some steps lead up.
+# In Fréchet distance both ladders end far below where they began, at 1.6 and 8.8. But some steps lead up.
 #
 # ## Verdict
 #
@@ -194,7 +194,7 @@ sharper_images.verdict(published, "frechet")
 
 # %% [markdown]
 # **For digits the sum of squares buys the most**: 29.0 of the 41.7 that the ladder gains. Convolution adds 8.1, and
-# ex-post density estimation 7.1. The warm-up hurts: while beta is small, the encoder spreads its images too far.
+# ex-post density estimation 7.1. The warm-up hurts: perhaps the encoder spreads too far at first.
 #
 # **For photographs convolution buys the most**, 260, and ex-post density estimation 45. The sum of squares and the
 # learned sigma make it worse. A fully connected decoder that is told to care for every pixel draws noise.
