@@ -126,7 +126,9 @@ def ladder_row(model: VAE, drawn: Tensor, against: Yardsticks) -> Row:
     row: Row = {key: getattr(held_out, key) for key in ("squared_error", "kl", "elbo", "elbo_error")}
     row |= {"nats": meaning(model.measure, model.config), "ssim": quality.ssim(rebuilt, test).mean().item()}
     row |= {"sharpness": quality.sharpness(drawn, test), "sharpness_reconstructed": quality.sharpness(rebuilt, test)}
-    kinds: dict[str, Any] = {"frechet": "pca"} if against.classifier is None else {"frechet": "pca", "frechet_classifier": "classifier"}
+    kinds: dict[str, Any] = (
+        {"frechet": "pca"} if against.classifier is None else {"frechet": "pca", "frechet_classifier": "classifier"}
+    )
     results = {name: against.frechet(kind, drawn) for name, kind in kinds.items()}
     return row | {k: v for name, at in results.items() for k, v in ((name, at.distance), (f"{name}_floor", at.floor))}
 
