@@ -118,6 +118,8 @@ def test_whatever_changes_a_training_is_in_the_key(monkeypatch) -> None:
 
 TRAINS_WHEN_ASKED = """
 import sys
+import torch
+torch.set_num_threads(1)  # as here: it is in the key
 from test_runs import CONFIG, IMAGES, MODEL, fit
 from vae_core import runs
 train = runs.train_run
