@@ -32,8 +32,8 @@ def psnr(images: Tensor, originals: Tensor) -> Tensor:
 def ssim(images: Tensor, originals: Tensor, *, window: int = 7) -> Tensor:
     """Structural similarity of each image to its original, ``(N,)``: 1 for a copy, the most there is.
 
-    Means and covariances are those of square windows, ``window`` pixels wide, all weights equal; channels are
-    averaged. Numbers of different windows must not be compared. Source: Wang et al., 2004; scikit-image's default.
+    Over square windows, ``window`` pixels wide, all weights equal; channels are averaged. Numbers of different windows
+    must not be compared. Source: Wang et al., 2004; scikit-image's default.
 
     Raises:
         ValueError: unless both are floats of one shape ``(N, C, H, W)``, and ``window`` is odd and fits.
@@ -63,8 +63,7 @@ def high_frequency_energy(images: Tensor) -> Tensor:
     """The mean power of each image above half the Nyquist frequency, ``(N,)``; 0 for a flat image, but for rounding.
 
     Of the orthonormal 2-D Fourier transform of each channel, the mean squared modulus over the coefficients with
-    ``hypot(row, column) > 1/4`` cycles a pixel, so white noise has its variance. The transform takes images as
-    periodic: an image unlike its opposite edge has some for that.
+    ``hypot(row, column) > 1/4`` cycles a pixel, so white noise has its variance. Images are taken as periodic.
     """
     rows, columns = (torch.fft.fftfreq(n, dtype=torch.float64) for n in images.shape[-2:])
     high = torch.hypot(rows[:, None], columns) > 0.25 + 1e-9  # a quarter itself is out, however it is rounded
@@ -75,9 +74,8 @@ def high_frequency_energy(images: Tensor) -> Tensor:
 def sharpness(images: Tensor, reference: Tensor, energy: Callable[[Tensor], Tensor] = laplacian_energy) -> float:
     """``log(mean energy of images / that of reference)``: 0 is right, below is blur, above is artefact.
 
-    Both are ``(N, C, H, W)`` in [0, 1] with the same C; N may differ. The mean of N unlike images has
-    about 1/N of an image's energy, so its sharpness is about ``-log(N)``. :func:`high_frequency_energy` as ``energy``
-    sees finer detail alone.
+    Both are ``(N, C, H, W)`` in [0, 1] with the same C. The mean of N unlike images has about 1/N of an image's
+    energy, so its sharpness is about ``-log(N)``. :func:`high_frequency_energy` as ``energy`` sees finer detail alone.
 
     Raises:
         ValueError: when one side has no image.
@@ -89,11 +87,9 @@ def sharpness(images: Tensor, reference: Tensor, energy: Callable[[Tensor], Tens
 
 
 def components(reference: Tensor, dimensions: int = 50) -> Callable[[Tensor], Tensor]:
-    """A function from images ``(N, C, H, W)`` to their coordinates along the first principal components of
-    ``reference``, float64 ``(N, dimensions)``.
+    """A function from images to their coordinates along principal components of ``reference``, ``(N, dimensions)``.
 
-    The first column varies most over ``reference``; signs are arbitrary. Nothing is rescaled, so distances are those
-    of pixels.
+    The first column varies most; signs are arbitrary. Nothing is rescaled: distances are those of pixels.
 
     Raises:
         ValueError: unless it holds floats, and has that many components; by the function, on images of another size.
@@ -117,8 +113,8 @@ def components(reference: Tensor, dimensions: int = 50) -> Callable[[Tensor], Te
 def train_classifier(images: Tensor, labels: Tensor, *, seed: int = 0, epochs: int = 2) -> nn.Sequential:
     """A small convolutional classifier of uint8 ``(N, C, H, W)`` images, on the CPU; for :func:`classifier_features`.
 
-    It depends on the arguments alone (on one machine with one number of threads) and leaves torch's generator as it
-    was. ``labels`` are int64 ``(N,)``, counted from 0; the last of its layers gives their logits.
+    It depends on the arguments alone and leaves torch's generator as it was. ``labels`` are int64 ``(N,)``, counted
+    from 0; the last of its layers gives their logits.
 
     Raises:
         ValueError: on images that are not uint8 or under 8 pixels wide or high.
@@ -163,12 +159,11 @@ def frechet_distance(features: Tensor, reference: Tensor) -> float:
     Raises:
         ValueError: unless both are finite, have the same F and two rows or more.
     """
-    for rows in (features, reference):
-        if rows.ndim != 2 or len(rows) < 2 or rows.shape[1] != features.shape[1]:
-            shapes = f"{tuple(features.shape)} and {tuple(reference.shape)}"
-            raise ValueError(f"features must be (N, F) with N > 1 and one F, not {shapes}")
-        if not rows.isfinite().all():
-            raise ValueError("features must be finite")
+    if features.ndim != 2 or features.shape[1:] != reference.shape[1:] or min(len(features), len(reference)) < 2:
+        shapes = f"{tuple(features.shape)} and {tuple(reference.shape)}"
+        raise ValueError(f"features must be (N, F) with N > 1 and one F, not {shapes}")
+    if not (features.isfinite().all() and reference.isfinite().all()):
+        raise ValueError("features must be finite")
     (mean1, covariance1), (mean2, covariance2) = _moments(features.detach()), _moments(reference.detach())
     values, vectors = torch.linalg.eigh(covariance1)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
@@ -190,8 +185,7 @@ def frechet_against_floor(
 ) -> FrechetDistances:
     """Fréchet distances of samples, and of as many test images, to all training images, each ``(N, F)``.
 
-    Of the larger of samples and test images as many as there are of the smaller are drawn with ``seed``: the
-    distance depends on the number, and test images may be in order of their labels.
+    As many of each are drawn with ``seed`` as the smaller set has: the distance depends on the number.
     """
     n = min(len(samples_features), len(test_features))
     rng = generator(seed, "floor")

@@ -42,15 +42,13 @@ def load_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    if not path.exists():
-        raise ValueError(f"{path} is missing: train again, or restore the file")
-    content = path.read_bytes()
-    if digest(content) != sha256:
-        raise ValueError(f"{path} is damaged or was changed (its SHA-256 is another): train again, or restore the file")
     try:
+        content = path.read_bytes()
+        if digest(content) != sha256:
+            raise ValueError("its SHA-256 is another")
         return load(content)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged, or no safetensors file ({error}): train again") from None
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ValueError(f"{path} is missing or damaged ({error}): train again, or restore the file") from None
 
 
 # what can change a training
@@ -255,9 +253,9 @@ def train_run(
     forecast = collapse_forecast(x, model_config, train_config.beta) if train_config.beta > 0 else None
     data = TrainedOn(images.source if isinstance(images, ImageSet) else None, len(x), images_digest(x))
     run = Run(model, [], model_config, train_config, data, forecast)
-    foreseen = warnings(run)
-    if not quiet:
-        warn(foreseen)
+    foreseen = [] if quiet else warnings(run)
+    for line in foreseen:
+        print(f"warning: {line}", file=sys.stderr)
     unit = "nats" if model.measure != "neither" else "nats of grey pixels, not a likelihood"
     steps = train_config.steps(len(x))
     with tqdm(total=steps, delay=2, mininterval=1, leave=False, unit="step", disable=quiet) as bar:
@@ -265,13 +263,8 @@ def train_run(
             run.records.append(record)
             bar.update(record.step - bar.n)
             bar.set_postfix_str(f"elbo {record.elbo:.1f} {unit}", refresh=False)
-    if not quiet:
-        warn(line for line in warnings(run) if line not in foreseen)
+    for line in [] if quiet else warnings(run):
+        if line not in foreseen:
+            print(f"warning: {line}", file=sys.stderr)
     model.cpu()
     return run
-
-
-def warn(lines: Iterable[str]) -> None:
-    """Write warnings, a line each, to standard error."""
-    for line in lines:
-        print(f"warning: {line}", file=sys.stderr)

@@ -102,9 +102,11 @@ class Yardsticks:
         Raises:
             ValueError: when there is no such classifier, or one image only on any side.
         """
-        if kind == "classifier" and self.classifier is None:
-            raise ValueError("there is no classifier of these training images: classify=True asks for one")
-        features = self.pca if kind == "pca" else partial(quality.classifier_features, self.classifier)
+        features = self.pca
+        if kind == "classifier":
+            if self.classifier is None:
+                raise ValueError("there is no classifier of these training images: classify=True asks for one")
+            features = partial(quality.classifier_features, self.classifier)
         if kind not in self._features:
             training, test = (features(images.images.float() / 255) for images in (self.training, self.test))
             self._features[kind] = training, test
