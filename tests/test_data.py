@@ -405,7 +405,7 @@ def test_only_corrupt_files(tmp_path):
 def test_mixed_sizes_need_a_size(tmp_path):
     save(tmp_path / "a.png", 1, (8, 6))
     save(tmp_path / "b.png", 2, (20, 30))
-    with pytest.raises(ValueError, match=r"2 sizes, 8x6 to 20x30: give a size .*size=32") as error:
+    with pytest.raises(ValueError, match=r"different sizes, 8x6 and 20x30: give a size .*size=32") as error:
         load_images(str(tmp_path), "all")
     assert "\n" not in str(error.value)
     found = load_images(str(tmp_path), "all", size=16)

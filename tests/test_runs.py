@@ -22,7 +22,7 @@ from vae_core.data import ImageSet
 from vae_core.forecast import collapse_forecast
 from vae_core.likelihood import SIGMA_RANGE
 from vae_core.model import VAE
-from vae_core.runs import find_runs, images_digest, load_run, run_facts, run_key, runs_folder, warnings
+from vae_core.runs import find_runs, images_digest, key_of, load_run, run_facts, runs_folder, warnings
 from vae_core.train import train
 
 IMAGES = torch.randint(0, 256, (50, 1, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -92,6 +92,10 @@ def test_a_run_of_the_format_before_is_read(copy: Path, run: Run, word: str, tod
     assert loaded.model_config == dataclasses.replace(MODEL, binarisation=today)
 
 
+def run_key(model: VAEConfig, training: TrainConfig, images: torch.Tensor) -> str:
+    return key_of(run_facts(model, training, images))
+
+
 def test_whatever_changes_a_training_is_in_the_key(monkeypatch) -> None:
     key = run_key(MODEL, CONFIG, IMAGES)
     assert key == run_key(MODEL, CONFIG, IMAGES.clone())
@@ -114,6 +118,8 @@ def test_whatever_changes_a_training_is_in_the_key(monkeypatch) -> None:
 
 TRAINS_WHEN_ASKED = """
 import sys
+import torch
+torch.set_num_threads(1)  # as here: it is in the key
 from test_runs import CONFIG, IMAGES, MODEL, fit
 from vae_core import runs
 train = runs.train_run
@@ -173,7 +179,8 @@ def test_all_code_that_a_training_passes_through_is_in_its_key(tmp_path: Path) -
     biased = dataclasses.replace(MODEL, output_bias="data_mean")
     passed = modules(lambda: fit(biased, CONFIG, IMAGES, cache=tmp_path))
     assert {"runs", "train", "model"} <= passed
-    assert passed <= {*run_facts(biased, CONFIG, IMAGES)["code"], "environment"}
+    code = {name.removeprefix("code of ") for name in run_facts(biased, CONFIG, IMAGES)}
+    assert passed <= {*code, "environment"}
 
 
 def damage(path: Path, how: str) -> None:

@@ -196,10 +196,10 @@ def test_features_are_computed_once_and_distances_are_those_of_the_single_functi
 
 
 def test_a_model_of_another_shape_and_no_samples_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"images are \(1, 9, 8\), the model takes \(1, 8, 9\)"):
+    with pytest.raises(ValueError, match=r"images must be \(B, 1, 8, 9\), not"):
         score(VAE(VAEConfig((1, 8, 9), hidden=(4,))), AGAINST)
     for samples in (0, -1):
-        with pytest.raises(ValueError, match="samples must be 1 or more"):
+        with pytest.raises(ValueError, match="must be 1 or more"):
             score(VAE(VAEConfig(SHAPE, hidden=(4,))), AGAINST, samples=samples)
 
 

@@ -6,7 +6,6 @@ import platform
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from vae_core.files import digest, sha256
 
@@ -20,8 +19,7 @@ INSTRUCTIONS = {
 
 
 def code_digest(path: Path) -> str:
-    """A digest of what a file does, the same for every version of Python: comments, layout and docstrings are no part
-    of it, nor parts of the syntax tree that only some versions have and that are empty here.
+    """A digest of what a file does: comments, layout and docstrings are no part of it.
 
     Not for several threads at once: Python 3.11 cannot parse in two.
     """
@@ -34,17 +32,7 @@ def code_digest(path: Path) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body[: ast.get_docstring(node) is not None] = []
-    return digest(_shape(tree).encode())
-
-
-def _shape(node: Any) -> str:
-    """A syntax tree as text, without what is empty. ``ast.dump`` has other words in each version of Python."""
-    if isinstance(node, ast.JoinedStr):  # Python 3.12 ends some with an empty part
-        node.values = [part for part in node.values if getattr(part, "value", None) != ""]
-    if isinstance(node, ast.AST):
-        parts = [f"{field}={_shape(value)}" for field, value in ast.iter_fields(node) if value not in (None, [])]
-        return f"{type(node).__name__}({','.join(parts)})"
-    return f"[{','.join(map(_shape, node))}]" if isinstance(node, list) else ascii(node)
+    return digest(ast.unparse(tree).encode())
 
 
 def versions() -> dict[str, str]:

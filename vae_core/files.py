@@ -32,25 +32,19 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); restore it or delete it and regenerate") from None
+        content = error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} does not hold a JSON object; restore it or delete it and regenerate")
+        raise ValueError(f"{path} holds no JSON object ({content}); restore it or delete it and regenerate")
     return content
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; leave it alone, and its date, if it already holds that.
-
-    Raises:
-        OSError: naming the file, when it cannot be written.
-    """
+    """:func:`write_all` for a single file."""
     write_all({path: content})
 
 
 def write_all(files: Mapping[Path, bytes]) -> None:
-    """Write several files, each whole: none is replaced before all of them are on disk under other names.
-
-    Files that already hold what they should are left alone, and their dates.
+    """Write files, each whole: none is replaced before all are on disk under other names, and none that is right.
 
     Raises:
         OSError: naming the file that cannot be written; nothing has changed then.
@@ -67,9 +61,8 @@ def write_all(files: Mapping[Path, bytes]) -> None:
         for path, part in parts.items():
             part.replace(path)
     except OSError as error:
-        raise type(error)(
-            error.errno, f"cannot write {path} ({error.strerror}): free or choose another place"
-        ) from None
+        why = f"cannot write {path} ({error.strerror}): free or choose another place"
+        raise type(error)(error.errno, why) from None
     finally:
         for part in parts.values():
             part.unlink(missing_ok=True)
@@ -88,17 +81,12 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def figure_facts(name: str, content: bytes) -> dict[str, Any]:
     """What a PNG or a page says of itself, and its digest."""
     if name.endswith(".html"):
-        head = content.decode().split("</head>")[0]
-        pairs = re.findall(r'<meta name="(\w+)" content="([^"]*)">', head)
+        pairs = re.findall(r'<meta name="(\w+)" content="([^"]*)">', content.decode().split("</head>")[0])
         text = {key.capitalize(): html.unescape(fact) for key, fact in pairs}
     else:
         from PIL import Image
 
         with Image.open(io.BytesIO(content)) as image:
             text = dict(getattr(image, "text", {}))
-    return {
-        "source": text.get("Source", ""),
-        "alt": text.get("Description", ""),
-        "caption": text.get("Comment", ""),
-        "sha256": digest(content),
-    }
+    names = {"source": "Source", "alt": "Description", "caption": "Comment"}
+    return {name: text.get(key, "") for name, key in names.items()} | {"sha256": digest(content)}

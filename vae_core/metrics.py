@@ -29,10 +29,9 @@ class Evaluation(NamedTuple):
 
 @torch.no_grad()
 def evaluate(model: VAE, images: Tensor, *, seed: int = 0, chunk: int = 1000) -> Evaluation:
-    """The ELBO and its terms on uint8 ``(N, C, H, W)`` images, one posterior sample an image.
+    """The ELBO and its terms on uint8 ``(N, C, H, W)`` images, ``chunk`` at a time, one posterior sample an image.
 
-    Every image counts once, whatever ``chunk``, the number of images held at a time. The weight of
-    the KL is 1, however the model was trained. An optimal sigma is the best for all these images together.
+    The weight of the KL is 1, however the model was trained. An optimal sigma is the best for all images together.
 
     Raises:
         ValueError: when there is no image.
@@ -50,14 +49,8 @@ def evaluate(model: VAE, images: Tensor, *, seed: int = 0, chunk: int = 1000) ->
     by_image, by_dimension = torch.cat(reconstruction), torch.cat(kl)
     divergence = by_dimension.sum(1)
     total, reconstructed, diverged = map(Mean.of, (by_image - divergence, by_image, divergence))
-    return Evaluation(
-        *total,
-        *reconstructed,
-        *diverged,
-        kl_per_dimension=tuple(by_dimension.mean(0).tolist()),
-        squared_error=torch.cat(squares).mean().item(),
-        images=len(images),
-    )
+    per_dimension, squared_error = tuple(by_dimension.mean(0).tolist()), torch.cat(squares).mean().item()
+    return Evaluation(*total, *reconstructed, *diverged, per_dimension, squared_error, len(images))
 
 
 class Mean(NamedTuple):
@@ -79,10 +72,9 @@ def importance_weighted_bound(
 ) -> Mean:
     """The importance-weighted bound on log p(x), nats per image, from ``samples`` draws of each uint8 image.
 
-    It rises with ``samples`` towards log p(x); its negative is the NLL that papers report. Every image and every
-    sample counts, whatever ``rows``, the number of images decoded at a time, which bounds the memory; about a
-    thousand small ones stay in a processor's cache. Each image's noise depends on (seed, its place) alone. A long
-    run shows a progress bar. Source: Burda et al., arXiv 1509.00519, section 5.
+    It rises with ``samples`` towards log p(x); its negative is the NLL that papers report. ``rows`` is the number of
+    images decoded at a time: a thousand small ones stay in a processor's cache. Each image's noise depends on (seed,
+    its place) alone. Source: Burda et al., arXiv 1509.00519, section 5.
 
     Raises:
         ValueError: when there is no image, ``samples`` or ``rows`` is below 1, or sigma is "optimal".
@@ -120,10 +112,9 @@ def _log_prob_of_one(x: Tensor, likelihood: Likelihood) -> Tensor:
 
 @torch.no_grad()
 def active_units(model: VAE, images: Tensor, *, threshold: float = 0.01, seed: int = 0) -> int:
-    """The number of latent dimensions whose posterior mean varies over the images by more than ``threshold``.
+    """The number of latent dimensions whose posterior mean has a variance over the uint8 images above ``threshold``.
 
-    The variance is that over uint8 ``(N, C, H, W)`` images. Source: arXiv 1509.00519, section 5.2, whose
-    threshold is 0.01.
+    Source: arXiv 1509.00519, section 5.2, whose threshold is 0.01.
     """
     means = _posteriors(model, _as_seen(model, images, seed)).mean
     return int((means.var(0, correction=0) > threshold).sum())

@@ -4,7 +4,6 @@ Unless said otherwise images are floats ``(N, C, H, W)`` in [0, 1]. Numbers an i
 """
 
 import math
-import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CHUNK = 1000  # images held at a time as float64, or sent through a classifier
+from vae_core.noise import generator
 
-# --- one image next to its original ----------------------------------------------------------
+CHUNK = 1000  # images at a time as float64, or through a classifier
 
 
 def psnr(images: Tensor, originals: Tensor) -> Tensor:
@@ -26,31 +25,27 @@ def psnr(images: Tensor, originals: Tensor) -> Tensor:
     Raises:
         ValueError: unless both are floats of one shape ``(N, C, H, W)``.
     """
-    _check_pairs(images, originals)
-    errors = images.detach().cpu().double() - originals.detach().cpu().double()
-    return -10 * errors.square().flatten(1).mean(1).log10()
+    images, originals = _pairs(images, originals)
+    return -10 * (images - originals).square().flatten(1).mean(1).log10()
 
 
 def ssim(images: Tensor, originals: Tensor, *, window: int = 7) -> Tensor:
     """Structural similarity of each image to its original, ``(N,)``: 1 for a copy, the most there is.
 
-    Means and covariances are those of square windows, ``window`` pixels wide, all weights equal; channels are
-    averaged. Numbers of different windows must not be compared. Source: Wang et al., 2004; scikit-image's default.
+    Over square windows, ``window`` pixels wide, all weights equal; channels are averaged. Numbers of different windows
+    must not be compared. Source: Wang et al., 2004; scikit-image's default.
 
     Raises:
         ValueError: unless both are floats of one shape ``(N, C, H, W)``, and ``window`` is odd and fits.
     """
     from skimage.metrics import structural_similarity
 
-    _check_pairs(images, originals)
+    images, originals = _pairs(images, originals)
     if window < 3 or window % 2 == 0 or window > min(images.shape[2:]):
         raise ValueError(f"the window must be odd, 3 or more and fit in images of {_size(images)}, not {window}")
-    pairs = zip(images.detach().cpu().double().numpy(), originals.detach().cpu().double().numpy(), strict=True)
     settings = {"win_size": window, "data_range": 1, "channel_axis": 0}
+    pairs = zip(images.numpy(), originals.numpy(), strict=True)
     return torch.tensor([structural_similarity(x, y, **settings) for x, y in pairs], dtype=torch.float64)
-
-
-# --- detail ----------------------------------------------------------------------------------
 
 
 def laplacian_energy(images: Tensor) -> Tensor:
@@ -68,8 +63,7 @@ def high_frequency_energy(images: Tensor) -> Tensor:
     """The mean power of each image above half the Nyquist frequency, ``(N,)``; 0 for a flat image, but for rounding.
 
     Of the orthonormal 2-D Fourier transform of each channel, the mean squared modulus over the coefficients with
-    ``hypot(row, column) > 1/4`` cycles a pixel, so white noise has its variance. The transform takes images as
-    periodic: an image unlike its opposite edge has some for that.
+    ``hypot(row, column) > 1/4`` cycles a pixel, so white noise has its variance. Images are taken as periodic.
     """
     rows, columns = (torch.fft.fftfreq(n, dtype=torch.float64) for n in images.shape[-2:])
     high = torch.hypot(rows[:, None], columns) > 0.25 + 1e-9  # a quarter itself is out, however it is rounded
@@ -80,9 +74,8 @@ def high_frequency_energy(images: Tensor) -> Tensor:
 def sharpness(images: Tensor, reference: Tensor, energy: Callable[[Tensor], Tensor] = laplacian_energy) -> float:
     """``log(mean energy of images / that of reference)``: 0 is right, below is blur, above is artefact.
 
-    Both are ``(N, C, H, W)`` in [0, 1] with the same C; N may differ. The mean of N unlike images has
-    about 1/N of an image's energy, so its sharpness is about ``-log(N)``. :func:`high_frequency_energy` as ``energy``
-    sees finer detail alone.
+    Both are ``(N, C, H, W)`` in [0, 1] with the same C. The mean of N unlike images has about 1/N of an image's
+    energy, so its sharpness is about ``-log(N)``. :func:`high_frequency_energy` as ``energy`` sees finer detail alone.
 
     Raises:
         ValueError: when one side has no image.
@@ -93,15 +86,10 @@ def sharpness(images: Tensor, reference: Tensor, energy: Callable[[Tensor], Tens
     return -math.inf if ratio == 0 else math.log(ratio.item())
 
 
-# --- a set of images next to another ---------------------------------------------------------
-
-
 def components(reference: Tensor, dimensions: int = 50) -> Callable[[Tensor], Tensor]:
-    """A function from images ``(N, C, H, W)`` to their coordinates along the first principal components of
-    ``reference``, float64 ``(N, dimensions)``.
+    """A function from images to their coordinates along principal components of ``reference``, ``(N, dimensions)``.
 
-    The first column varies most over ``reference``; signs are arbitrary. Nothing is rescaled, so distances are those
-    of pixels.
+    The first column varies most; signs are arbitrary. Nothing is rescaled: distances are those of pixels.
 
     Raises:
         ValueError: unless it holds floats, and has that many components; by the function, on images of another size.
@@ -125,19 +113,15 @@ def components(reference: Tensor, dimensions: int = 50) -> Callable[[Tensor], Te
 def train_classifier(images: Tensor, labels: Tensor, *, seed: int = 0, epochs: int = 2) -> nn.Sequential:
     """A small convolutional classifier of uint8 ``(N, C, H, W)`` images, on the CPU; for :func:`classifier_features`.
 
-    It depends on the arguments alone (on one machine with one number of threads) and leaves torch's generator as it
-    was. ``labels`` are int64 ``(N,)``, counted from 0; the last of its layers gives their logits.
+    It depends on the arguments alone and leaves torch's generator as it was. ``labels`` are int64 ``(N,)``, counted
+    from 0; the last of its layers gives their logits.
 
     Raises:
-        ValueError: images that are not uint8 or under 8 pixels wide or high, fewer than two labels, or not one each.
+        ValueError: on images that are not uint8 or under 8 pixels wide or high.
     """
     if images.dtype != torch.uint8 or images.ndim != 4 or min(images.shape[-2:]) < 8:
         raise ValueError(f"images must be uint8 (N, C, H, W) of 8x8 or more, not {images.dtype} {tuple(images.shape)}")
-    if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
-        raise ValueError(f"labels must be int64 ({len(images)},), not {labels.dtype} {tuple(labels.shape)}")
-    if len(labels.unique()) < 2 or labels.min() < 0:
-        raise ValueError("a classifier needs two different labels or more, 0 or above")
-    rng = np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(b"classifier")]))
+    rng = generator(seed, "classifier")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(rng.integers(2**32)))  # torch.manual_seed would seed GPUs too
         classifier = nn.Sequential(
@@ -175,12 +159,11 @@ def frechet_distance(features: Tensor, reference: Tensor) -> float:
     Raises:
         ValueError: unless both are finite, have the same F and two rows or more.
     """
-    for rows in (features, reference):
-        if rows.ndim != 2 or len(rows) < 2 or rows.shape[1] != features.shape[1]:
-            shapes = f"{tuple(features.shape)} and {tuple(reference.shape)}"
-            raise ValueError(f"features must be (N, F) with N > 1 and one F, not {shapes}")
-        if not rows.isfinite().all():
-            raise ValueError("features must be finite")
+    if features.ndim != 2 or features.shape[1:] != reference.shape[1:] or min(len(features), len(reference)) < 2:
+        shapes = f"{tuple(features.shape)} and {tuple(reference.shape)}"
+        raise ValueError(f"features must be (N, F) with N > 1 and one F, not {shapes}")
+    if not (features.isfinite().all() and reference.isfinite().all()):
+        raise ValueError("features must be finite")
     (mean1, covariance1), (mean2, covariance2) = _moments(features.detach()), _moments(reference.detach())
     values, vectors = torch.linalg.eigh(covariance1)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
@@ -202,11 +185,10 @@ def frechet_against_floor(
 ) -> FrechetDistances:
     """Fréchet distances of samples, and of as many test images, to all training images, each ``(N, F)``.
 
-    Of the larger of samples and test images as many as there are of the smaller are drawn with ``seed``: the
-    distance depends on the number, and test images may be in order of their labels.
+    As many of each are drawn with ``seed`` as the smaller set has: the distance depends on the number.
     """
     n = min(len(samples_features), len(test_features))
-    rng = np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(b"floor")]))
+    rng = generator(seed, "floor")
     sets = (samples_features.cpu(), test_features.cpu())
     samples, real = (rows[torch.from_numpy(rng.permutation(len(rows))[:n])] for rows in sets)
     return FrechetDistances(frechet_distance(samples, train_features), frechet_distance(real, train_features), n)
@@ -224,9 +206,6 @@ def _moments(rows: Tensor) -> tuple[Tensor, Tensor]:
     return mean, covariance
 
 
-# --- memorisation ----------------------------------------------------------------------------
-
-
 class Nearest(NamedTuple):
     """For each of N images the nearest training image."""
 
@@ -235,33 +214,20 @@ class Nearest(NamedTuple):
 
 
 @torch.no_grad()
-def nearest(images: Tensor, training: Tensor, *, chunk: int = 2000) -> Nearest:
-    """The nearest training image of each image by mean squared distance a pixel; of equally near ones, the first.
-
-    Test images, given as ``images``, show how near images are that cannot be copies. ``chunk`` is the number of
-    images of either side held at a time in float64, and no more than memory and time depend on it.
+def nearest(images: Tensor, training: Tensor) -> Nearest:
+    """The nearest training image of each image by mean squared distance a pixel.
 
     Raises:
         ValueError: unless both hold floats of one shape ``(C, H, W)``, with a training image at least.
     """
+    from sklearn.metrics import pairwise_distances_argmin
+
     _check_images(images, training)
-    if len(training) == 0 or chunk < 1:
-        raise ValueError(f"nearest needs a training image and a chunk of 1 or more, not {len(training)} and {chunk}")
-    pixels = training[:1].numel()
-    index = torch.zeros(len(images), dtype=torch.int64)
-    distance = torch.full((len(images),), math.inf, dtype=torch.float64)
-    for start in range(0, len(images), chunk):
-        x = images[start : start + chunk].flatten(1).cpu().double()
-        here = slice(start, start + len(x))
-        for first in range(0, len(training), chunk):
-            y = training[first : first + chunk].flatten(1).cpu().double()
-            products = torch.addmm(y.square().sum(1), x, y.T, alpha=-2) + x.square().sum(1, keepdim=True)
-            values, indices = (products / pixels).round(decimals=12).min(1)  # without rounding, copies would not tie
-            nearer = values < distance[here]
-            index[here] = torch.where(nearer, indices + first, index[here])
-            distance[here] = torch.where(nearer, values, distance[here])
-        distance[here] = (x - training[index[here]].flatten(1).cpu().double()).square().mean(1)  # exactly 0 for a copy
-    return Nearest(index, distance)
+    if len(training) == 0:
+        raise ValueError("nearest needs a training image")
+    rows, others = images.cpu().flatten(1), training.cpu().flatten(1).to(images.dtype)
+    index = torch.from_numpy(pairwise_distances_argmin(rows, others) if len(rows) else np.zeros(0, int))
+    return Nearest(index, (rows.double() - others[index].double()).square().mean(1))  # exactly 0 for a copy
 
 
 def _check_images(*sets: Tensor) -> None:
@@ -272,10 +238,12 @@ def _check_images(*sets: Tensor) -> None:
             raise ValueError(f"images of {_size(sets[0])} cannot be compared with images of {_size(images)}")
 
 
-def _check_pairs(images: Tensor, originals: Tensor) -> None:
+def _pairs(images: Tensor, originals: Tensor) -> tuple[Tensor, Tensor]:
+    """Both, float64 on the CPU."""
     _check_images(images, originals)
     if len(images) != len(originals):
         raise ValueError(f"every image needs its original: {len(images)} images, {len(originals)} originals")
+    return images.detach().cpu().double(), originals.detach().cpu().double()
 
 
 def _size(images: Tensor) -> str:

@@ -25,13 +25,7 @@ from vae_core.train import Record, TrainConfig, pick_device, train
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
-    """Write ``tensors`` as a safetensors file and return its SHA-256.
-
-    The file appears only when it is complete; one that is there stays until then.
-
-    Raises:
-        OSError: naming the file, when it cannot be written.
-    """
+    """Write ``tensors`` as a safetensors file, whole or not at all, and return its SHA-256."""
     from safetensors.torch import save
 
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
@@ -48,15 +42,13 @@ def load_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    if not path.exists():
-        raise ValueError(f"{path} is missing: train again, or restore the file")
-    content = path.read_bytes()
-    if digest(content) != sha256:
-        raise ValueError(f"{path} is damaged or was changed (its SHA-256 is another): train again, or restore the file")
     try:
+        content = path.read_bytes()
+        if digest(content) != sha256:
+            raise ValueError("its SHA-256 is another")
         return load(content)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged, or no safetensors file ({error}): train again") from None
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ValueError(f"{path} is missing or damaged ({error}): train again, or restore the file") from None
 
 
 # what can change a training
@@ -74,8 +66,8 @@ def run_facts(
         "model": asdict(model_config),
         "train": asdict(train_config),
         "images": images if isinstance(images, str) else images_digest(images),
-        "code": {name: code_digest(Path(__file__).with_name(f"{name}.py")) for name in CODE},
-        "versions": {name: metadata.version(name) for name in ("torch", "numpy")},
+        **{f"code of {name}": code_digest(Path(__file__).with_name(f"{name}.py")) for name in CODE},
+        **{f"version of {name}": metadata.version(name) for name in ("torch", "numpy")},
         "device": str(pick_device(train_config.device)),
         "threads": threads or torch.get_num_threads(),
     }
@@ -86,21 +78,9 @@ def key_of(facts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
 
 
-def run_key(model_config: VAEConfig, train_config: TrainConfig, images: Tensor) -> str:
-    """A digest of all that a training depends on, 20 hexadecimal digits."""
-    return key_of(run_facts(model_config, train_config, images))
-
-
 def unlike(facts: dict[str, Any], others: dict[str, Any]) -> list[str]:
     """In what two trainings differ, in words such as "code of train", "version of torch" or "images"."""
-    differ = []
-    for name, value in facts.items():
-        if name in ("code", "versions"):
-            part_of = f"{name.removesuffix('s')} of "
-            differ += [part_of + part for part, digest in value.items() if others[name].get(part) != digest]
-        elif others.get(name) != value:
-            differ.append(name)
-    return differ
+    return [name for name, fact in facts.items() if others.get(name) != fact]
 
 
 def images_digest(images: Tensor) -> str:
@@ -138,11 +118,10 @@ def fit(
 ) -> Run:
     """Train a new model on uint8 ``(N, C, H, W)`` images, with a progress bar while it takes more than two seconds.
 
-    It warns in one line, with the remedy, when the loss makes collapse certain, when the model has collapsed, and
-    when a learned sigma is held at an end of its range. The weights depend on the seed of ``train_config``;
-    ``output_bias="data_mean"`` takes the mean of ``images``. With a folder ``cache`` the run is kept there, and a
-    run of the same configs, images, code, versions, device and number of threads is loaded instead of trained; two
-    processes that ask for it at once train it once, and the one that waits says so. All of that is on standard error.
+    It warns, with the remedy, when collapse is certain or has happened, and when a learned sigma is held at an end of
+    its range. The weights depend on the seed of ``train_config``; ``output_bias="data_mean"`` takes the mean of
+    ``images``. With a folder ``cache`` the run is saved there, and a run of the same configs, images, code, versions,
+    device and number of threads is loaded instead of trained; of two processes that ask for it at once, one waits.
 
     Raises:
         ValueError: as :func:`vae_core.train.train`, or when the kept run is damaged.
@@ -151,7 +130,7 @@ def fit(
     """
     if cache is None:
         return train_run(model_config, train_config, images)
-    folder = Path(cache) / run_key(model_config, train_config, pixels(images))
+    folder = Path(cache) / key_of(run_facts(model_config, train_config, pixels(images)))
     with alone(folder):
         if (folder / "run.json").exists():
             return load_run(folder)
@@ -159,7 +138,7 @@ def fit(
 
 
 def alone(folder: Path) -> AbstractContextManager:
-    """In it no other process trains or keeps the run of ``folder``; one that does is named, and was waited for.
+    """In it no other process trains or saves the run of ``folder``; one that does is waited for.
 
     Raises:
         OSError: when there can be no such folder.
@@ -171,8 +150,7 @@ def alone(folder: Path) -> AbstractContextManager:
     try:
         return lock.acquire(timeout=0)
     except Timeout:
-        message = f"another process trains {folder}: waiting for it, Ctrl-C ends the wait"
-        print(message, file=sys.stderr, flush=True)
+        print(f"another process trains {folder}: waiting for it, Ctrl-C ends the wait", file=sys.stderr, flush=True)
     return lock.acquire()
 
 
@@ -201,11 +179,10 @@ def runs_folder() -> Path:
 
 
 def load_run(path: str | Path, device: str | None = None) -> Run:
-    """A run that :func:`fit` kept, from its folder: its model on ``device``, else on the CPU, wherever it was trained.
+    """A run that :func:`fit` saved, from its folder; its model on ``device``, else on the CPU, wherever it was trained.
 
     Raises:
-        ValueError: when the folder holds no run, one of another format, or a damaged or changed one; and when there is
-            no such device here.
+        ValueError: when it holds no run, one of another format, or a damaged one; when there is no such device here.
     """
     folder = Path(path)
     if not (folder / "run.json").exists():
@@ -215,9 +192,8 @@ def load_run(path: str | Path, device: str | None = None) -> Run:
         raise ValueError(f"{folder} was written in format {facts.get('format')!r}, this is {FORMAT}: train again")
     tensors = load_tensors(folder / "weights.safetensors", facts.get("weights_sha256", ""))
     try:
-        binarisation = facts["model"]["binarisation"]
-        if facts["format"] == 2:
-            facts["model"]["binarisation"] = {"afresh": "dynamic", "once": "static"}.get(binarisation, binarisation)
+        word = facts["model"]["binarisation"]
+        facts["model"]["binarisation"] = {"afresh": "dynamic", "once": "static"}.get(word, word)  # those of format 2
         model_config, train_config = VAEConfig(**facts["model"]), TrainConfig(**facts["train"])
         records = [Record(*(record[name] for name in Record._fields)) for record in facts["records"]]
         data = TrainedOn(**facts["data"])
@@ -238,42 +214,30 @@ def find_runs(cache: str | Path) -> Iterable[Path]:
 
 def warnings(run: Run) -> list[str]:
     """What is wrong with a run, a line each with its remedy: collapse foreseen or seen, a sigma at its limit."""
-    lines = []
+    lines, forecast = [], run.forecast
     beta, sigma = run.train_config.beta, run.model_config.sigma
     last = run.records[-1] if run.records else None
-    if run.forecast is not None and run.forecast.answer == "certain":
-        ratio = run.forecast.diameter_ratio
+    if forecast is not None and forecast.answer == "certain":
         remedy = "the images are all the same"
-        if ratio > 0 and isinstance(sigma, int | float):
-            pays = run.forecast.eigenvalue_ratio  # above 1 encoding surely pays
+        if forecast.diameter_ratio > 0 and isinstance(sigma, int | float):
+            pays = forecast.eigenvalue_ratio  # above 1 encoding surely pays
             remedy = f"sigma below {sigma * pays**0.5:.3g} or beta below {beta * pays:.3g} avoids it"
-        lines.append(f"{run.forecast}: every generated image will be the average; {remedy}")
+        lines.append(f"{forecast}: every generated image will be the average; {remedy}")
     elif last is not None and last.kl < COLLAPSED and run.data.images > 1 and beta > 0:
         remedy = "a smaller sigma" if isinstance(sigma, int | float) else "beta_warmup"
-        if run.train_config.importance_samples == 1:
-            remedy += ", a smaller beta"
-        lines.append(
-            f"the model has collapsed (KL {last.kl:.2g} nats): it draws one image whatever z; "
-            f"try {remedy}, or another seed or activation if units have died"
-        )
+        remedy += ", a smaller beta" if run.train_config.importance_samples == 1 else ""
+        remedy += ", or another seed or activation if units have died"
+        lines.append(f"the model has collapsed (KL {last.kl:.2g} nats): it draws one image whatever z; try {remedy}")
     ends = SIGMA_RANGE[0] * (1 + 1e-5), SIGMA_RANGE[1] * (1 - 1e-5)  # sigma is rounded to float32
     if last is not None and last.sigma is not None and not ends[0] < last.sigma < ends[1]:
-        lines.append(
-            f"the learned sigma is held at {last.sigma:.3g}, the end of its range: "
-            "numbers in nats are those of this limit, not of the data; give sigma a number to choose it"
-        )
+        held = f"the learned sigma is held at {last.sigma:.3g}, the end of its range"
+        lines.append(f"{held}: numbers in nats are those of this limit; give sigma a number to choose it")
     return lines
 
 
 def pixels(images: Tensor | ImageSet) -> Tensor:
     """The images of a set, or those that were given bare."""
     return images.images if isinstance(images, ImageSet) else images
-
-
-def trained_on(images: Tensor | ImageSet) -> TrainedOn:
-    """What a run says of its images."""
-    source = images.source if isinstance(images, ImageSet) else None
-    return TrainedOn(source, len(pixels(images)), images_digest(pixels(images)))
 
 
 def train_run(
@@ -287,10 +251,11 @@ def train_run(
     model = VAE(model_config, seed=train_config.seed, data_mean=data_mean)
     records = train(model, x, train_config)
     forecast = collapse_forecast(x, model_config, train_config.beta) if train_config.beta > 0 else None
-    run = Run(model, [], model_config, train_config, trained_on(images), forecast)
-    foreseen = warnings(run)
-    if not quiet:
-        warn(foreseen)
+    data = TrainedOn(images.source if isinstance(images, ImageSet) else None, len(x), images_digest(x))
+    run = Run(model, [], model_config, train_config, data, forecast)
+    foreseen = [] if quiet else warnings(run)
+    for line in foreseen:
+        print(f"warning: {line}", file=sys.stderr)
     unit = "nats" if model.measure != "neither" else "nats of grey pixels, not a likelihood"
     steps = train_config.steps(len(x))
     with tqdm(total=steps, delay=2, mininterval=1, leave=False, unit="step", disable=quiet) as bar:
@@ -298,13 +263,8 @@ def train_run(
             run.records.append(record)
             bar.update(record.step - bar.n)
             bar.set_postfix_str(f"elbo {record.elbo:.1f} {unit}", refresh=False)
-    if not quiet:
-        warn(line for line in warnings(run) if line not in foreseen)
+    for line in [] if quiet else warnings(run):
+        if line not in foreseen:
+            print(f"warning: {line}", file=sys.stderr)
     model.cpu()
     return run
-
-
-def warn(lines: Iterable[str]) -> None:
-    """Write warnings, a line each, to standard error."""
-    for line in lines:
-        print(f"warning: {line}", file=sys.stderr)

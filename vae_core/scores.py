@@ -25,6 +25,7 @@ from vae_core.metrics import (
 from vae_core.model import VAE, VAEConfig
 from vae_core.runs import Run
 
+TERMS = ("elbo", "reconstruction", "kl")
 SUBSET = 1000  # images for what grows with their square, or is measured one by one
 
 
@@ -64,20 +65,16 @@ class Yardsticks:
     """What models are measured against: test and training images, and features that the latter are described by."""
 
     def __init__(self, test: ImageSet, training: ImageSet, *, seed: int = 0, classify: bool | None = None) -> None:
-        """``test`` and ``training`` are sets of images of one shape; ``seed`` is that of every draw and measurement.
-
-        ``classify``: whether there is a classifier of the training images; unless stated, there is one of grey images
-        of 8x8 or more with two classes or more.
+        """``seed`` is that of every draw and measurement. ``classify``: whether there is a classifier of the training
+        images; unless stated, there is one of grey images of 8x8 or more with two classes or more.
 
         Raises:
             ValueError: when a set is empty, the shapes differ, or a classifier is wanted and there are no classes.
         """
         for images in (test.images, training.images):
             if len(images) == 0 or images.shape[1:] != test.images.shape[1:]:
-                raise ValueError(
-                    f"test and training images of one shape are needed, not {tuple(test.images.shape)} "
-                    f"and {tuple(training.images.shape)}"
-                )
+                shapes = f"{tuple(test.images.shape)} and {tuple(training.images.shape)}"
+                raise ValueError(f"test and training images of one shape are needed, not {shapes}")
         channels, *size = training.images.shape[1:]
         classes = len(training.labels.unique())
         if classify and classes < 2:
@@ -89,8 +86,7 @@ class Yardsticks:
 
     @cached_property
     def pca(self) -> Callable[[Tensor], Tensor]:
-        """Coordinates of float images ``(N, C, H, W)`` along 50 principal components of the training images, if there
-        are so many."""
+        """Coordinates of float images along up to 50 principal components of the training images."""
         x = self.training.images.float() / 255
         return quality.components(x, min(50, len(x) - 1, x[0].numel()))
 
@@ -106,11 +102,10 @@ class Yardsticks:
         Raises:
             ValueError: when there is no such classifier, or one image only on any side.
         """
-        if kind == "pca":
-            features = self.pca
-        elif self.classifier is None:
-            raise ValueError("there is no classifier of these training images: classify=True asks for one")
-        else:
+        features = self.pca
+        if kind == "classifier":
+            if self.classifier is None:
+                raise ValueError("there is no classifier of these training images: classify=True asks for one")
             features = partial(quality.classifier_features, self.classifier)
         if kind not in self._features:
             training, test = (features(images.images.float() / 255) for images in (self.training, self.test))
@@ -125,13 +120,8 @@ def score(model: VAE, against: Yardsticks, *, samples: int = 500) -> Scores:
     Raises:
         ValueError: when the images are not of the model's shape, or ``samples`` is below 1.
     """
-    if samples < 1:
-        raise ValueError(f"samples must be 1 or more, not {samples}")
     images, training = against.test.images, against.training.images.float() / 255
-    shape = tuple(images.shape[1:])
-    if shape != model.config.image_shape:
-        raise ValueError(f"the images are {shape}, the model takes {model.config.image_shape}")
-    seed, config = against.seed, model.config
+    seed, config, smaller_side = against.seed, model.config, min(images.shape[2:])
     evaluation = evaluate(model, images, seed=seed)
     bound = bits = None
     if config.sigma != "optimal":
@@ -149,9 +139,7 @@ def score(model: VAE, against: Yardsticks, *, samples: int = 500) -> Scores:
     return Scores(
         measure=model.measure,
         images=evaluation.images,
-        elbo=Mean(evaluation.elbo, evaluation.elbo_error),
-        reconstruction=Mean(evaluation.reconstruction, evaluation.reconstruction_error),
-        kl=Mean(evaluation.kl, evaluation.kl_error),
+        **{term: Mean(getattr(evaluation, term), getattr(evaluation, f"{term}_error")) for term in TERMS},
         kl_per_dimension=evaluation.kl_per_dimension,
         bound=bound,
         bound_samples=samples,
@@ -159,7 +147,7 @@ def score(model: VAE, against: Yardsticks, *, samples: int = 500) -> Scores:
         active_units=active_units(model, images, seed=seed),
         **decomposition._asdict(),
         psnr=Mean.of(quality.psnr(rebuilt, originals)),
-        ssim=Mean.of(quality.ssim(rebuilt, originals, window=min(7, (min(shape[1:]) - 1) // 2 * 2 + 1))),
+        ssim=Mean.of(quality.ssim(rebuilt, originals, window=min(7, (smaller_side - 1) // 2 * 2 + 1))),
         reconstruction_sharpness=quality.sharpness(rebuilt, test),
         reconstruction_high_frequency=quality.sharpness(rebuilt, test, quality.high_frequency_energy),
         sample_sharpness=quality.sharpness(drawn, test),
@@ -172,10 +160,9 @@ def score(model: VAE, against: Yardsticks, *, samples: int = 500) -> Scores:
 
 
 class Detail(NamedTuple):
-    """What became of the training images and of the detail in them: of the first 1,000, and of 1,000 prior samples.
+    """Decoder means held against training images: reconstructions of the first 1,000, and 1,000 prior samples.
 
-    Sharpness is a log ratio of energies to the training images' (0 is right, below is blur); its error is the standard
-    error over images of the logarithm. Images drawn are decoder means, without pixel noise.
+    Sharpness is a log ratio of energies (0 is right, below is blur), with the standard error of the logarithm.
     """
 
     sample_sharpness: Mean  # by the Laplacian
@@ -252,7 +239,7 @@ def run_name(run: Run) -> str:
 
 
 UNITS = {
-    **dict.fromkeys(("elbo", "reconstruction", "kl", "bound", "mutual_information", "marginal_kl"), "nats"),
+    **dict.fromkeys((*TERMS, "bound", "mutual_information", "marginal_kl"), "nats"),
     **dict.fromkeys(("sample_nearest", "test_nearest"), "grey levels squared a pixel"),
     "bits_per_dimension": "bits",
     "psnr": "dB",
@@ -289,12 +276,14 @@ def to_json(value: Any) -> str:
     """Scores, or a dictionary of them, as JSON; what is not finite becomes null."""
 
     def plain(value: Any) -> Any:
-        if hasattr(value, "_asdict"):
-            return plain(value._asdict())
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(item) for item in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
+        value = value._asdict() if hasattr(value, "_asdict") else value
+        match value:
+            case dict():
+                return {key: plain(item) for key, item in value.items()}
+            case list() | tuple():
+                return [plain(item) for item in value]
+            case float() if not math.isfinite(value):
+                return None
+        return value
 
     return json.dumps(plain(value), indent=1)

@@ -2,19 +2,16 @@
 
 import contextlib
 import importlib
-import math
 import os
 import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image, ImageOps
 from tqdm import tqdm
 
 TRAIN = ("train", "training")
@@ -26,7 +23,6 @@ RAW = (".jxl", ".svg", ".exr", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", "
 READERS |= dict.fromkeys(RAW, "to be converted to PNG or JPEG")
 MOST = 2e9  # bytes of pixels that are read without a size or a limit
 Parts = tuple[str, ...]  # of a path inside the folder
-Read = TypeVar("Read")
 
 
 class Layout(NamedTuple):
@@ -54,22 +50,14 @@ def look(folder: Path) -> Layout:
     Raises:
         ValueError: for a folder that cannot be read, with its path.
     """
-    readable, everything, unread = _endings(), [], Counter[str]()
-    for parts in _walk(folder):
-        ending = Path(parts[-1]).suffix.lower()
-        if ending in readable:
-            everything.append(parts)
-        elif ending in READERS:
-            unread[ending] += 1
-    tops = [path.name for path in folder.iterdir() if path.is_dir()]
+    endings = {parts: Path(parts[-1]).suffix.lower() for parts in sorted(_walk(folder))}
+    readable, tops = _endings(), [path.name for path in folder.iterdir() if path.is_dir()]
     train, test = _first(TRAIN, tops), _first(TEST, tops)
     splits = {"train": train, "test": test} if train and test else {}
-    files, beside = [], Counter[str]()
-    for parts in sorted(everything):
-        if splits and parts[0] not in splits.values():
-            beside[f"{parts[0]}/" if parts[1:] else "no folder"] += 1
-        else:
-            files.append(parts)
+    images = [parts for parts, ending in endings.items() if ending in readable]
+    files = [parts for parts in images if not splits or parts[0] in splits.values()]
+    beside = Counter(f"{parts[0]}/" if parts[1:] else "no folder" for parts in {*images}.difference(files))
+    unread = Counter(ending for ending in endings.values() if ending in READERS and ending not in readable)
     out = [f"{n} images of {top}, in neither split" for top, n in sorted(beside.items())]
     out += [f"{n} {ending} files, {READERS[ending]}" for ending, n in sorted(unread.items())]
     classes = len({parts[bool(splits) : -1] for parts in files})
@@ -109,36 +97,25 @@ def read(
     if limit is not None and limit > len(files):
         raise ValueError(f"limit {limit} is more than the {len(files)} images of {where} {split}")
     files, n = files if limit is None else [files[i] for i in order(len(files))], limit or len(files)
-    unreadable: dict[str, None] = {}
-
-    def each(doing: str, get: Callable[[Path], Read], some: list[Parts]) -> Iterator[tuple[Parts, Read]]:
-        for parts in tqdm(some, desc=f"{doing} {name}", delay=2, leave=False):
-            try:
-                yield parts, get(folder.joinpath(*parts))
-            except Exception:  # whatever a decoder makes of a damaged file
-                unreadable[shown("/".join(parts))] = None
-
-    if size is None:
-        headers = dict(islice(each("looking at", _header, files), n))
-        sizes: dict[tuple[int, int], list[Parts]] = {}
-        for parts, header in headers.items():
-            sizes.setdefault(header[:2], []).append(parts)
-        if len(sizes) > 1:  # a damaged file is left out, whatever its header says
-            sound = (key for key, some in sizes.items() if any(each("trying", _pixels, some)))
-            if len(list(islice(sound, 2))) > 1:
-                raise _sizes(where, set(sizes))
-        needed = n * max((math.prod(header) for header in headers.values()), default=0)
-        if needed > MOST:
-            raise ValueError(
-                f"{where} {split}: {n:,} images are {needed / 1e9:.1f} GB of pixels; "
-                "give a size to bring them to, such as size=64 (--size 64), or a limit"
-            )
-    images, labels, kinds = np.empty((0, 0, 0, 0), np.uint8), list[int](), set()
-    for parts, image in islice(each("reading", partial(_pixels, size=size), files), n):
+    images, labels = np.empty((0, 0, 0, 0), np.uint8), list[int]()
+    kinds, unreadable = set(), list[str]()
+    for parts in tqdm(files, desc=f"reading {name}", delay=2, leave=False):
+        if len(labels) == n:
+            break
+        try:
+            image = _pixels(folder.joinpath(*parts), size)
+        except Exception:  # whatever a decoder makes of a damaged file
+            unreadable.append(shown("/".join(parts)))
+            continue
         if not labels:
+            if n * image.size > MOST:
+                pixels = f"{n:,} images are {n * image.size / 1e9:.1f} GB of pixels"
+                raise ValueError(f"{where} {split}: {pixels}; give a size such as size=64 (--size 64), or a limit")
             images = np.empty((n, *image.shape), np.uint8)
         if image.shape[1:] != images.shape[2:]:
-            raise _sizes(where, {image.shape[1:], images.shape[2:]})
+            (h, w), (other_h, other_w) = images.shape[2:], image.shape[1:]
+            sizes = f"{w}x{h} and {other_w}x{other_h}"
+            raise ValueError(f"{where} has images of different sizes, {sizes}: give a size such as size=32 (--size 32)")
         if len(image) > images.shape[1]:  # the first in colour
             images = images.repeat(3, axis=1)
         images[len(labels)] = image
@@ -173,22 +150,20 @@ def shown(path: str | os.PathLike) -> str:
     return os.fsencode(path).decode(errors="replace")
 
 
-def _walk(folder: Path, inside: Parts = (), above: tuple[tuple[int, int], ...] = ()) -> Iterator[Parts]:
+def _walk(folder: Path, inside: Parts = (), above: tuple[Path, ...] = ()) -> Iterator[Parts]:
     """The files, but for what is hidden or left behind by systems; a link to a folder above is no other folder."""
     try:
-        entries, status = list(os.scandir(folder)), folder.stat()
+        here, entries = folder.resolve(), [(path, path.is_dir()) for path in folder.iterdir()]
     except OSError as error:
         why = f"({error.strerror}): make it readable, or take it away"
         raise ValueError(f"the folder {shown(folder)} cannot be read {why}") from error
-    here = (status.st_dev, status.st_ino)
-    for entry in entries if here not in above else ():
-        if entry.name.startswith(".") or entry.name.lower() in LEFT_BEHIND:
+    for path, is_folder in entries if here not in above else ():
+        if path.name.startswith(".") or path.name.lower() in LEFT_BEHIND:
             continue
-        path = folder / entry.name
-        if os.path.isdir(path):  # noqa: PTH112 - False, not an error, for what cannot be looked at
-            yield from _walk(path, (*inside, entry.name), (*above, here))
-        elif os.path.isfile(path) or not os.path.exists(path):  # noqa: PTH110, PTH113 - a broken link is a bad file
-            yield (*inside, entry.name)
+        if is_folder:
+            yield from _walk(path, (*inside, path.name), (*above, here))
+        else:
+            yield (*inside, path.name)
 
 
 def _endings() -> set[str]:
@@ -201,28 +176,7 @@ def _endings() -> set[str]:
 
 def _first(names: tuple[str, ...], tops: list[str]) -> str:
     """Which of the folders ``tops`` has the first of those names, in whatever case; empty if none has."""
-    ranked = [(names.index(top.lower()), top != top.lower(), top) for top in tops if top.lower() in names]
-    return min(ranked)[2] if ranked else ""
-
-
-def _sizes(where: str, sizes: set[tuple[int, ...]]) -> ValueError:
-    (h, w), (bottom, right) = min(sizes), max(sizes)
-    return ValueError(
-        f"{where} has images of {len(sizes)} sizes, {w}x{h} to {right}x{bottom}: "
-        "give a size to bring them all to, such as size=32 (--size 32)"
-    )
-
-
-def _header(path: Path) -> tuple[int, int, int]:
-    """Height and width of an image, upright, and its channels, by its header."""
-    with Image.open(path) as opened:
-        exif = Image.Image.getexif(opened)  # that of PNG reads on to the end of the file
-        turned = exif.get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-        if turned and opened.format == "TIFF":  # Pillow turns some of these as it opens them, some later, some not
-            channels, height, width = _pixels(path).shape
-            return height, width, channels
-        width, height = opened.size[::-1] if turned else opened.size
-        return height, width, 1 if opened.mode in ("1", "L", "LA", "F") or opened.mode.startswith("I") else 3
+    return next((top for name in names for top in sorted(tops, reverse=True) if top.lower() == name), "")
 
 
 def _pixels(path: Path, size: int | None = None) -> np.ndarray:

@@ -93,8 +93,10 @@ _unreachable: dict[tuple[str, str], tuple[str, float]] = {}  # why, and when; a 
 def download(name: str, dataset: Any, root: Path, stand_in: str, *, wait: bool = False, patience: float = 180) -> None:
     """Fetch a torchvision ``dataset`` class into ``root``, check it and unpack it.
 
-    Ends with :class:`DataUnavailable` if the first byte takes more than FIRST_BYTE seconds or a file would take more
-    than ``patience`` seconds in all; with ``wait`` it takes all the time it needs.
+    With ``wait`` it takes all the time it needs.
+
+    Raises:
+        DataUnavailable: if the first byte takes over FIRST_BYTE seconds, or a file would take over ``patience`` in all.
     """
     from filelock import FileLock, Timeout
     from requests import RequestException
@@ -120,19 +122,16 @@ def download(name: str, dataset: Any, root: Path, stand_in: str, *, wait: bool =
                             raise
             dataset(root, train=True, download=True)  # finds the archives, checks them and unpacks
     except (DataUnavailable, OSError) as error:
-        match error:
-            case DataUnavailable():
-                why = str(error)
-            case RequestException():
-                why = f"cannot be downloaded ({type(error).__name__})"
-            case Timeout():
-                why = "is still being fetched by another process"
-            case _:
-                why = f"cannot be kept under {root} ({error.strerror or error})"
-        why = f"{name}: {why}; to go on: vae-core data {name} --wait, or put torchvision's files under {root}, "
-        why += f"or use {stand_in}"
-        _unreachable[name, str(root)] = why, time.monotonic()
-        raise DataUnavailable(why) from error
+        why = f"cannot be kept under {root} ({getattr(error, 'strerror', None) or error})"
+        if isinstance(error, DataUnavailable):
+            why = str(error)
+        elif isinstance(error, RequestException):
+            why = f"cannot be downloaded ({type(error).__name__})"
+        elif isinstance(error, Timeout):
+            why = "is still being fetched by another process"
+        remedies = f"vae-core data {name} --wait, or put torchvision's files under {root}, or use {stand_in}"
+        _unreachable[name, str(root)] = f"{name}: {why}; to go on: {remedies}", time.monotonic()
+        raise DataUnavailable(_unreachable[name, str(root)][0]) from error
 
 
 def _fetch(address: str, path: Path, md5: str, patience: float) -> None:
@@ -176,8 +175,7 @@ def _receive(address: str, part: Path, name: str, patience: float) -> None:
                 left = (total - have - came) * elapsed / came if total else 0.0
                 if elapsed > min(MEASURED, patience) and elapsed + left > patience:
                     more = f"{left / 60:.0f} more minutes" if total else "and nobody says how much is left"
-                    raise DataUnavailable(
-                        f"{name} comes at {came / elapsed / 1000:.0f} kB/s, {more}; what came is kept"
-                    )
+                    rate = f"{came / elapsed / 1000:.0f} kB/s"
+                    raise DataUnavailable(f"{name} comes at {rate}, {more}; what came is kept")
         if total and have + came < total:
             raise requests.ConnectionError("the connection was closed early")
