@@ -72,8 +72,6 @@ seeds = "0,1,2"
 seed = 0
 
 # %%
-import math
-
 from IPython.display import display
 
 from vae_core import explore, load_images
@@ -101,7 +99,7 @@ drawn.source, len(couples), tuple(couples[0].shape)
 # each loss, from the same random numbers. Are they all alike, or do they differ?
 
 # %%
-recipes = {"mean of squares": math.sqrt(pixels / 2), "sum of squares": math.sqrt(1 / 2)}
+recipes = {"mean of squares": (pixels / 2) ** 0.5, "sum of squares": 0.5**0.5}
 models = batch_average.train_losses(couples[:3], recipes, steps=steps, seed=seed)
 samples = {name: [model.sample(1000, seed=seed) for model in each] for name, each in models.items()}
 display(*(charts.post_panel(drawn, samples, pair) for pair in (1, 2, 3)))
@@ -334,7 +332,7 @@ explore(models["sum of squares"][0], couples[0], still=walk)
 #
 # 1. **A slider.** Find the place in the plane where the decoded image is closest to the average. How wide is it?
 # 2. **A parameter.** Set `own_images` to a folder with two photographs. Where is their threshold, in kappa and in beta?
-# 3. **A line of code.** Add `"threshold": math.sqrt(97)` to `recipes`: $D^2/4$ of pair 1, so $\kappa = 1$. What comes?
+# 3. **A line of code.** Add `"threshold": 97**0.5` to `recipes`: $D^2/4$ of pair 1, so $\kappa = 1$. What comes?
 #
 # <details><summary>Answers</summary>
 #

@@ -48,14 +48,14 @@ LAYERS = {
 # lines at most: the six rooms of a training together, the other rooms of the top level together, each wing
 BUDGETS = {
     "training": 1000,
-    "top": 1250,
-    "sources": 400,
-    "plots": 420,
-    "explorer": 380,
-    "parallel": 390,
-    "study": 1300,
-    "regenerate": 1109,
-    "cli": 450,
+    "top": 1380,
+    "sources": 430,
+    "plots": 430,
+    "explorer": 340,
+    "parallel": 505,
+    "study": 1745,
+    "regenerate": 1110,
+    "cli": 500,
 }
 
 
@@ -111,7 +111,7 @@ def test_the_house_stays_small() -> None:
         room = name.split("/")[0] if "/" in name else "training" if name in TRAINING else "top"
         rooms[room] = rooms.get(room, 0) + count
     assert {room: count for room, count in rooms.items() if count > BUDGETS[room]} == {}
-    assert sum(lines.values()) <= 6000
+    assert sum(lines.values()) <= 7400
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

@@ -24,7 +24,12 @@ class Commands(click.Group):
 @click.version_option(__version__)
 def main() -> None:
     """Images from variational autoencoders: regenerate the figures, look at what is there."""
-    for name in ("stdout", "stderr"):  # either may have been closed by whoever started this
+    for number in range(3):  # may have been closed by whoever started this, and must not become a pipe to a child
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
         setattr(sys, name, getattr(sys, name) or Path(os.devnull).open("w"))  # noqa: SIM115
     from vae_core.sources.torchvision_files import data_root
 
