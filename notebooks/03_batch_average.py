@@ -215,7 +215,7 @@ charts.between_two_images(both, drawn.source)
 # %%
 train, once = batch_average.train, {"seeds": starts[:1], "steps": long_steps}
 doubled = train(couples[:1], batch_average.KAPPAS, scale=2.0, **once)
-free = train(couples, [math.inf], **once)
+free = train(couples, [float("inf")], **once)
 learned = train(couples, None, sigma="learned", learning_rate=2e-3, **once)
 thrice = train([pair[[0, 0, 1]] for pair in couples], None, likelihood="laplace", sigma=float(pixels), **once)
 
@@ -310,7 +310,7 @@ display(findings.table(decisions), findings.verdict(decisions, observed=findings
 
 # %%
 chosen = load_images(own_images, "all", size=32) if own_images else load_images(data, limit=25, substitute=True)
-losses = recipes | {"mean of squares": math.sqrt(chosen.images[0].numel() / 2), "sigma 0.1": 0.1}
+losses = recipes | {"mean of squares": (chosen.images[0].numel() / 2) ** 0.5, "sigma 0.1": 0.1}
 batch_average.forecasts({f"{len(chosen.images)} images": chosen.images}, losses)
 
 # %% [markdown]
