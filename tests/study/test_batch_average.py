@@ -312,7 +312,7 @@ def test_the_observation_needs_the_mean_after_training_and_not_before(
 
 def test_tables_are_rounded_and_name_what_they_hold(seen: pd.DataFrame) -> None:
     table = findings.table([findings.decide("v", [0.98, 1.04]), findings.decide("iii", [0.01])])
-    assert table.loc["v"].tolist() == ["critical ratio, kappa", "0.98 to 1.04", "-", "0.9 to 1.1: yes"]
+    assert table.loc["v"].tolist() == ["critical ratio, kappa", "0.980 to 1.040", "-", "0.9 to 1.1: yes"]
     assert table.loc["iii", "averaging predicts"] == "0 to 0.05: yes"
     summary = study.summary(seen)
     assert summary.shape == (4, 7)

@@ -72,7 +72,7 @@ def train_many(
                 chosen = torch.stack(places)[seed_of].to(device)  # (M, B)
                 eps = torch.stack([noise((chosen.shape[1], latent), s, step, "train") for s in seeds])[seed_of]
                 if step == 0 or common.beta_warmup:
-                    betas = sets.new_tensor([training.beta_at(step, steps) for training in trainings])
+                    betas = torch.tensor([t.beta_at(step, steps) for t in trainings], dtype=sets.dtype).to(device)
                 for group in optimiser.param_groups:
                     group["lr"] = common.learning_rate_at(step, steps)
                 values = losses(_weights(stacked), sets[rows, chosen], eps.to(sets), betas)

@@ -193,8 +193,8 @@ def _cleaned(output: Any) -> Any:
     """An output as it is committed; nothing if a reader would see nothing in it."""
     if output.output_type == "stream":
         lines = [line for line in output.text.splitlines(keepends=True) if not PATH.search(line)]
-        text = "".join(line for line in lines if output.name == "stdout" or line.startswith("warning:"))
-        output.update(name="stdout", text=text)
+        text = "".join(lines) if output.name == "stdout" else ""
+        output.update(text=text)
         return output if text.strip() else None
     if output.output_type == "execute_result":
         output.execution_count = None

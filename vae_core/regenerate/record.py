@@ -85,7 +85,7 @@ def latest(entry: Entry) -> dict[str, Any]:
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What differs between two inputs, in words; nothing where the figures would come out the same."""
     if not before:
-        return UNKNOWN
+        return [*UNKNOWN]
     differences = []
     for part, words in PARTS.items():
         old, new = ({"": value} if isinstance(value, str) else value or {} for value in (before.get(part), now[part]))
@@ -216,7 +216,7 @@ def publish(
     new["inputs"]["seconds"] = max(round(outcome.seconds), before.get("inputs", {}).get("seconds", 0))
     if target or not outcome.aside:
         outcome.differences = _compare(new, figures, published, notebook.name, emit, verifying=bool(target))
-    outcome.new = bool(outcome.aside or republish or outcome.differences)
+    outcome.new = bool(outcome.aside or republish or outcome.differences or not before)
     contents = {folder / name: content for name, content in figures.items()} if outcome.new else {}
     if not outcome.new:
         new = before | ({"agreed": new["inputs"]} if changes(latest(before), new["inputs"]) else {})

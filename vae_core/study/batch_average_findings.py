@@ -119,15 +119,21 @@ def verdict(decisions: Sequence[Decision], *, observed: bool) -> Verdict:
     return Verdict(observed, sufficient, necessary, len(deciding), sum(map(bool, deciding)))
 
 
+def _between(low: float, high: float) -> str:
+    if math.isinf(low):
+        return f"below {high:.2g}"
+    return f"above {low:.2g}" if math.isinf(high) else f"{low:.2g} to {high:.2g}"
+
+
 def table(decisions: Sequence[Decision]) -> pd.DataFrame:
     """What was measured beside what was predicted, a row an experiment."""
     rows = {}
     for name, averaging, collapse, least, most in decisions:
         measure, *predicted = PREDICTIONS[name]
         words = [
-            "-" if ends is None else f"{ends[0]:.2g} to {ends[1]:.2g}: {'yes' if holds else 'no'}"
+            "-" if ends is None else f"{_between(*ends)}: {'yes' if holds else 'no'}"
             for ends, holds in zip(predicted, (averaging, collapse), strict=True)
         ]
-        rows[name] = [measure, f"{least:.3g} to {most:.3g}", *words]
+        rows[name] = [measure, f"{least:.3f} to {most:.3f}", *words]
     columns = ["measure", "measured", "averaging predicts", "collapse predicts"]
     return pd.DataFrame.from_dict(rows, "index", columns=columns)
