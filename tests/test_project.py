@@ -53,7 +53,7 @@ BUDGETS = {
     "plots": 430,
     "explorer": 340,
     "parallel": 505,
-    "study": 1745,
+    "study": 1755,
     "regenerate": 1110,
     "cli": 500,
 }
@@ -111,7 +111,7 @@ def test_the_house_stays_small() -> None:
         room = name.split("/")[0] if "/" in name else "training" if name in TRAINING else "top"
         rooms[room] = rooms.get(room, 0) + count
     assert {room: count for room, count in rooms.items() if count > BUDGETS[room]} == {}
-    assert sum(lines.values()) <= 7400
+    assert sum(lines.values()) <= 7420
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
